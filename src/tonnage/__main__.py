@@ -1,0 +1,3 @@
+from tonnage.cli import main
+
+raise SystemExit(main())

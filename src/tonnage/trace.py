@@ -1,0 +1,69 @@
+"""The trace: which operators ran, where in the model, on what shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+PHASES = ("setup", "forward", "backward", "optimizer")
+ROOT = 0
+"""The module index of what runs outside of every module."""
+
+
+class TensorSpec(NamedTuple):
+    """Shape and element type of one tensor, such as ((8, 128), "int64")."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Op(NamedTuple):
+    """One operator as the dispatcher saw it.
+
+    `name` is the full overload ("aten.addmm.default"); `module` and `phase` are indices into `Trace.modules` and
+    PHASES; `inputs` and `outputs` are its tensors in order, those inside lists included; `arguments` are its
+    other arguments in order, tensors left out as None.
+    """
+
+    name: str
+    module: int
+    phase: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    arguments: tuple[Any, ...] = ()
+
+
+class Module(NamedTuple):
+    """A module that was called: its path from the module the user called ("" for that one) and its type."""
+
+    path: str
+    type: str
+
+
+class Parameter(NamedTuple):
+    """One parameter or buffer under one of its names.
+
+    `identity` is equal for names of the same tensor, so tied weights count once. `kind` is "parameter" or
+    "buffer".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    trainable: bool
+    identity: int
+    kind: str
+
+
+@dataclass
+class Trace:
+    """Operators in order, the modules they ran in, and the parameters and buffers of the model."""
+
+    ops: list[Op] = field(default_factory=list)
+    modules: list[Module] = field(default_factory=lambda: [Module("", "")])
+    parameters: list[Parameter] = field(default_factory=list)
+
+    def module_path(self, op: int) -> str:
+        """The path of the module that operator `op` ran in; "" for none."""
+        return self.modules[self.ops[op].module].path if op >= 0 else ""
