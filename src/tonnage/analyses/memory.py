@@ -1,0 +1,123 @@
+"""Where every byte of GPU memory is at the peak, and what the allocator and the process hold around it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from tonnage.allocator import Timeline
+from tonnage.analyses.known import Known
+from tonnage.analyses.place import Place, place_of
+from tonnage.ledger import Category
+from tonnage.recording import Recording
+
+START = "start"
+"""The mark that the peak is looked for after; what happened before it belongs to nobody's step."""
+
+_RULES = {Category.ACTIVATION, Category.TEMPORARY, Category.WORKSPACE}
+"""What depends on which kernel CUDA chooses, which is a rule; everything else follows from shapes alone."""
+
+
+class Peak(Struct, frozen=True, kw_only=True):
+    """The instant with the most memory allocated, and the most that allocator and process hold at any time.
+
+    `by_category` is in whole allocator blocks, so that it sums to `allocated_bytes`. `reserved_bytes` is what
+    `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
+    `context_bytes`, with the range that drivers differ in.
+    """
+
+    allocated_bytes: int
+    reserved_bytes: int
+    context_bytes: int
+    process_bytes: int
+    process_low: int
+    process_high: int
+    instant: str
+    place: Place
+    by_category: dict[str, int]
+    by_category_known: dict[str, Known]
+    allocated_known: Known
+    reserved_known: Known = "modelled"
+    process_known: Known = "modelled"
+
+    @property
+    def cached_bytes(self) -> int:
+        """What the allocator holds of the card at its most, above the most that is allocated."""
+        return self.reserved_bytes - self.allocated_bytes
+
+
+class Instant(Struct, frozen=True, kw_only=True):
+    """A mark: what is held there, and the most that was allocated at any time since the mark before it."""
+
+    name: str
+    allocated_bytes: int
+    reserved_bytes: int
+    peak_bytes: int
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """The memory of one run."""
+
+    peak: Peak
+    instants: list[Instant]
+
+
+def account_memory(recording: Recording, timeline: Timeline) -> Memory:
+    """The memory of `recording`, whose ledger (at least one event) the allocator replayed as `timeline`."""
+    start = _start(recording)
+    at = _highest(timeline, start, len(recording.ledger))
+    return Memory(peak=_peak(recording, timeline, start, at), instants=_instants(recording, timeline, start))
+
+
+def _start(recording: Recording) -> int:
+    return next((position for name, position in recording.ledger.mark_positions() if name == START), 0)
+
+
+def _highest(timeline: Timeline, start: int, stop: int) -> int:
+    """The first event from `start` to before `stop` at which the most is allocated."""
+    return max(range(start, stop), key=timeline.allocated.__getitem__)
+
+
+def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak:
+    environment = recording.environment
+    allocated = timeline.allocated[at]
+    reserved = max(timeline.reserved[start:])
+    found = timeline.by_category(at)
+    by_category = {category: found.get(category, 0) for category in Category}
+    assert sum(by_category.values()) == allocated, "the categories do not sum to what is allocated"
+    known = {category: _how_known(category) for category in Category}
+    place = place_of(recording, at)
+    return Peak(
+        allocated_bytes=allocated,
+        reserved_bytes=reserved,
+        context_bytes=environment.context_bytes,
+        process_bytes=reserved + environment.context_bytes,
+        process_low=reserved + environment.context_bytes_low,
+        process_high=reserved + environment.context_bytes_high,
+        instant=str(place),
+        place=place,
+        by_category={category.name.lower(): size for category, size in by_category.items()},
+        by_category_known={category.name.lower(): how for category, how in known.items()},
+        allocated_known="modelled" if any(by_category[c] for c in _RULES) else "exact",
+    )
+
+
+def _how_known(category: Category) -> Known:
+    return "modelled" if category in _RULES else "exact"
+
+
+def _instants(recording: Recording, timeline: Timeline, start: int) -> list[Instant]:
+    instants = []
+    previous = start
+    for name, position in recording.ledger.mark_positions():
+        if position < start:
+            continue
+        instants.append(
+            Instant(
+                name=name,
+                allocated_bytes=timeline.allocated[position],
+                reserved_bytes=timeline.reserved[position],
+                peak_bytes=timeline.allocated[_highest(timeline, previous, position + 1)],
+            )
+        )
+        previous = position
+    return instants

@@ -1,0 +1,149 @@
+"""The stages in order: a subject is resolved, run on the virtual GPU, and its recording analysed into a Report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tonnage import __version__
+from tonnage.allocator import Settings, Timeline
+from tonnage.analyses.memory import account_memory
+from tonnage.analyses.parameters import count_parameters
+from tonnage.analyses.verdict import Verdict, judge, replay_without_limit
+from tonnage.errors import BadOption
+from tonnage.gpus import Card, find_card
+from tonnage.recording import Assumption, Recording
+from tonnage.report import Input, Report, Subject
+from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
+from tonnage.units import TiB, parse_bytes
+from tonnage.virtual import virtual_gpu
+from tonnage.workload import Ran, Workload, resolve, run
+
+DEFAULT_CARD = "A100-SXM4-80GB"
+"""Whose kernels are chosen where no card was named; the card that most published figures are of."""
+
+WITHOUT_LIMIT = 1024 * TiB
+"""Memory enough to record any step to its end, also one that does not fit the card."""
+
+
+def weigh(
+    subject: Any,
+    *,
+    batch: int = 1,
+    seq: int | None = None,
+    image_size: int | None = None,
+    inputs: Any = None,
+    mode: Mode = "inference",
+    optimizer: Optimizer = "adamw",
+    precision: Precision = "fp32",
+    attention: Attention | None = None,
+    checkpointing: bool = False,
+    gpu: str | None = None,
+    gpu_memory: int | str | None = None,
+    torch_version: str | None = None,
+    alloc_conf: str | None = None,
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Report:
+    """What `subject` takes of a GPU's memory, and whether that fits the card `gpu`.
+
+        weigh("bert-base-uncased", batch=8, seq=128, mode="training", gpu="RTX 3060 Laptop")
+        weigh(my_module, inputs=((x,), {"mask": m}), gpu="T4")
+        weigh("torchvision:vgg16", batch=32).memory.peak.allocated_bytes
+
+    `subject` is a name ("bert-base-uncased", "torchvision:vgg16", "timm:...", "path/file.py:factory"), a transformers
+    config, or a module, which is never changed. `inputs` are (args, kwargs) to use as they are; without them they are
+    made from the model's signature and `batch`, `seq`, `image_size`. "training" is a steady-state step after a first.
+    The peak is over everything from the loading of the model on.
+
+    Without `gpu` the kernels are those of an A100-SXM4-80GB, memory has no limit and there is no verdict.
+    `gpu_memory` (bytes, or text such as "6GiB") replaces what the catalogue says that card has. `torch_version` and
+    `alloc_conf` are whose memory behaviour to follow (default: the installed) and PYTORCH_CUDA_ALLOC_CONF.
+    `progress` is called with each stage. Bytes are integers. Raises a TonnageError that says what could not be done.
+    """
+    scenario = Scenario(
+        batch=batch,
+        seq=seq,
+        image_size=image_size,
+        mode=mode,
+        optimizer=optimizer,
+        precision=precision,
+        attention=attention,
+        checkpointing=checkpointing,
+    )
+    card = _card(gpu, gpu_memory)
+    progress("looking for the model")
+    workload = resolve(subject, trust_remote_code=trust_remote_code)
+    rules = card or find_card(DEFAULT_CARD)
+    progress("building the model")
+    with virtual_gpu(
+        rules.name, torch_version=torch_version, total_memory=WITHOUT_LIMIT, alloc_conf=alloc_conf
+    ) as device:
+
+        def mark(name: str) -> None:
+            device.mark(name)
+            progress(name)
+
+        ran = run(workload, scenario, inputs=inputs, device="cuda", host=device.host, mark=mark, watch=device.watch)
+    progress("replaying the allocator")
+    recording = _of_card(device.recording, rules)
+    verdict, timeline = _verdict(recording, card)
+    return _report(workload, scenario, ran, recording, card, verdict, timeline)
+
+
+def _card(gpu: str | None, gpu_memory: int | str | None) -> Card | None:
+    if gpu is None:
+        if gpu_memory is not None:
+            raise BadOption("gpu_memory is the memory of no card", hint="name the card as well: --gpu NAME")
+        return None
+    card = find_card(gpu)
+    if gpu_memory is None:
+        return card
+    return card.with_total_memory(parse_bytes(gpu_memory) if isinstance(gpu_memory, str) else gpu_memory)
+
+
+def _of_card(recording: Recording, card: Card) -> Recording:
+    """`recording` with the memory that the card has, not that it was recorded with."""
+    return replace(recording, environment=replace(recording.environment, total_memory=card.total_memory.typical))
+
+
+def _verdict(recording: Recording, card: Card | None) -> tuple[Verdict | None, Timeline]:
+    settings = Settings.parse(recording.environment.alloc_conf)
+    return judge(recording, card, settings) if card else (None, replay_without_limit(recording, settings))
+
+
+def _report(
+    workload: Workload,
+    scenario: Scenario,
+    ran: Ran,
+    recording: Recording,
+    card: Card | None,
+    verdict: Verdict | None,
+    timeline: Timeline,
+) -> Report:
+    assumptions = list(recording.assumptions)
+    if card is None:
+        what = f"no card was named: kernels are those of {DEFAULT_CARD}, memory has no limit"
+        assumptions.insert(0, Assumption(what))
+    report = Report(
+        tonnage_version=__version__,
+        subject=Subject(
+            name=workload.name,
+            kind=workload.kind,
+            class_name=workload.class_name,
+            library=workload.library,
+            description=workload.description,
+        ),
+        scenario=scenario,
+        card=card.name if card else None,
+        parameters=count_parameters(recording.trace),
+        memory=account_memory(recording, timeline),
+        verdict=verdict,
+        inputs=[Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in ran.inputs],
+        guesses=list(ran.guesses),
+        assumptions=assumptions,
+        not_counted=list(recording.not_counted),
+        environment=recording.environment,
+    )
+    return report.with_recording(lambda: recording)

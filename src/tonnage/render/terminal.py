@@ -1,0 +1,135 @@
+"""The terminal page: one report on one screen, several as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from tonnage.analyses.verdict import Verdict
+from tonnage.render.comparison import STYLES, comparison
+from tonnage.render.ledger import ledger_table
+from tonnage.render.notes import listed, wrapped
+from tonnage.render.scenario import scenario_line
+from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
+from tonnage.report import Report
+from tonnage.units import format_bytes, format_count, short_count
+
+LABEL = 13
+"""Cells of the column that says what a paragraph is about."""
+
+
+def page(reports: Sequence[Report], stream: IO[str], *, width: int | None = None) -> str:
+    """One report as a page, several as a comparison, in the width, encoding and colours that `stream` has.
+
+    No colour where it is no terminal or NO_COLOR is set.
+    """
+    console = console_for(stream, width=width)
+    glyphs = glyphs_for(console.encoding)
+    with console.capture() as captured:
+        if len(reports) == 1:
+            _print_page(console, reports[0], glyphs)
+        else:
+            console.print(comparison(reports, glyphs))
+    return without_trailing_spaces(captured.get())
+
+
+def _print_page(console: Console, report: Report, glyphs: Glyphs) -> None:
+    for line in _header(console, report, glyphs):
+        console.print(line)
+    console.print()
+    _paragraph(console, "parameters", _parameters(report, glyphs))
+    console.print()
+    _paragraph(console, "peak", wrapped(console, _instant(report, glyphs), console.width - LABEL, most=2))
+    console.print(Padding(ledger_table(report, glyphs, console.width - 2), (0, 0, 0, 2)))
+    console.print()
+    _print_verdict(console, report, glyphs)
+    console.print()
+    _print_remarks(console, report, glyphs)
+
+
+def _header(console: Console, report: Report, glyphs: Glyphs) -> Iterator[Text]:
+    subject = report.subject
+    name = glyphs.clean(subject.name)
+    about = [glyphs.clean(part) for part in (subject.class_name, subject.library) if part and part != subject.name]
+    title = f" {glyphs.dot} ".join([name, *about])
+    for line in wrapped(console, title, console.width, most=2):
+        yield Text(line, style="bold")
+    for part in filter(None, [glyphs.clean(subject.description), scenario_line(report, glyphs)]):
+        for line in wrapped(console, part, console.width, most=2):
+            yield Text(line)
+
+
+def _paragraph(console: Console, label: str, lines: Sequence[str | Text]) -> None:
+    grid = Table.grid(padding=0)
+    grid.add_column(width=LABEL, no_wrap=True)
+    grid.add_column(width=console.width - LABEL, overflow="fold")
+    for number, line in enumerate(lines):
+        grid.add_row(Text("" if number else label, style="bold"), line)
+    console.print(grid)
+
+
+def _parameters(report: Report, glyphs: Glyphs) -> list[str]:
+    count = report.parameters
+    lines = [f"{format_count(count.total)} ({short_count(count.total)}), each counted once; {count.known}"]
+    lines.append(f"{format_count(count.trainable)} trainable, {format_count(count.frozen)} frozen")
+    extras = []
+    if count.tied:
+        extras.append(f"{format_count(count.tied)} more under second names (tied)")
+    if count.buffers:
+        extras.append(f"buffers: {format_count(count.buffers)} ({format_bytes(count.buffer_bytes)})")
+    dtypes = [f"{glyphs.clean(dtype)} {format_bytes(size)}" for dtype, size in count.bytes_by_dtype.items()]
+    return [*lines, *([", ".join(extras)] if extras else []), *([", ".join(dtypes)] if dtypes else [])]
+
+
+def _instant(report: Report, glyphs: Glyphs) -> str:
+    return glyphs.clean(report.memory.peak.instant)
+
+
+def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
+    width = console.width - LABEL
+    peak, verdict = report.memory.peak, report.verdict
+    process = f"{format_bytes(peak.process_low)} to {format_bytes(peak.process_high)}"
+    remarks = [f"nvidia-smi: {process}, as drivers differ"]
+    style = ""
+    if verdict is None:
+        device = glyphs.clean(report.environment.device)
+        remarks.insert(0, f"none: no card was named, so kernels are those of {device} and memory has no limit")
+    else:
+        style = STYLES[verdict.answer]
+        remarks = [f"{verdict.answer.upper()} {glyphs.clean(verdict.card)}{_headroom(verdict)}", *remarks]
+        if verdict.gives_back:
+            remarks.append("the allocator has to give cached blocks back on the way, which takes time")
+        if verdict.runs_out:
+            remarks.append(f"runs out in {glyphs.clean(verdict.runs_out)}")
+    lines = [line for remark in remarks for line in wrapped(console, remark, width, most=2)]
+    _paragraph(console, "verdict", [Text(lines[0], style=style), *lines[1:]])
+
+
+def _headroom(verdict: Verdict) -> str:
+    if not verdict.fits:
+        return f": short by {format_bytes(-verdict.headroom_bytes)}"
+    return f": headroom {format_bytes(verdict.headroom_low)} to {format_bytes(verdict.headroom_high)}"
+
+
+def _print_remarks(console: Console, report: Report, glyphs: Glyphs) -> None:
+    for label, items, most in (
+        ("inputs", _inputs(report), 3),
+        ("guessed", report.guesses, 2),
+        ("assumed", [_times(a.what, a.where, a.times) for a in report.assumptions], 3),
+        ("not counted", [_times(n.what, n.reason, n.times) for n in report.not_counted], 3),
+    ):
+        clean = [glyphs.clean(item) for item in items] or ["nothing"]
+        _paragraph(console, label, listed(console, clean, console.width - LABEL, most=most))
+
+
+def _inputs(report: Report) -> list[str]:
+    return [f"{i.name} {i.dtype} {list(i.shape)}, {i.origin}" for i in report.inputs]
+
+
+def _times(what: str, detail: str, times: int) -> str:
+    return f"{what}{f' ({detail})' if detail else ''}{f', {times} times' if times > 1 else ''}"

@@ -1,0 +1,53 @@
+"""Characters that a stream can show, and user text made safe to print."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import IO
+
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """What is drawn with, in the encoding it is for."""
+
+    encoding: str
+    bar: str = "#"
+    dot: str = "-"
+
+    def clean(self, text: str) -> str:
+        """`text` on one line, without control characters, and in characters that the encoding has.
+
+        >>> Glyphs("ascii").clean("a\\x1b[31m naïve\\nname")
+        'a\\\\x1b[31m na\\\\xefve\\\\nname'
+        """
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
+
+
+def glyphs_for(encoding: str) -> Glyphs:
+    """The glyphs for a stream of this encoding: plain ASCII unless it is some Unicode."""
+    if encoding.lower().replace("_", "-").startswith("utf"):
+        return Glyphs(encoding, bar="█", dot="·")
+    return Glyphs(encoding)
+
+
+def bar(share: float, width: int, glyphs: Glyphs) -> str:
+    """A bar of `share` (0 to 1) of `width`; anything above nothing shows.
+
+    >>> bar(0.5, 8, Glyphs("ascii")), bar(0.001, 8, Glyphs("ascii")), bar(0, 8, Glyphs("ascii"))
+    ('####', '#', '')
+    """
+    return glyphs.bar * (max(1, round(share * width)) if share > 0 else 0)
+
+
+def console_for(stream: IO[str], *, width: int | None = None) -> Console:
+    """A console that takes text as it is: no markup, no emoji codes, nothing highlighted."""
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def without_trailing_spaces(text: str) -> str:
+    """`text` as a person would have typed it; rich fills every line to the width."""
+    return re.sub(r" +$", "", text, flags=re.MULTILINE)
