@@ -185,3 +185,7 @@ def _read(path: Path, member: str) -> bytes:
 
 def _recording(path: Path, number: int) -> Recording:
     return Recording.from_bytes(_read(path, _member(number)), name=f"{path} ({_member(number)})")
+
+
+if __name__ == "__main__":  # prints the schema, to be kept as data/report.schema.json
+    print(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())

@@ -42,9 +42,11 @@ def _print_page(console: Console, report: Report, glyphs: Glyphs) -> None:
     for line in _header(console, report, glyphs):
         console.print(line)
     console.print()
-    _paragraph(console, "parameters", _parameters(report, glyphs))
+    counts = [wrapped(console, line, console.width - LABEL, most=1)[0] for line in _parameters(report, glyphs)]
+    _paragraph(console, "parameters", counts)
     console.print()
-    _paragraph(console, "peak", wrapped(console, _instant(report, glyphs), console.width - LABEL, most=2))
+    instant = glyphs.clean(report.memory.peak.instant)
+    _paragraph(console, "peak", wrapped(console, instant, console.width - LABEL, most=2))
     console.print(Padding(ledger_table(report, glyphs, console.width - 2), (0, 0, 0, 2)))
     console.print()
     _print_verdict(console, report, glyphs)
@@ -59,8 +61,8 @@ def _header(console: Console, report: Report, glyphs: Glyphs) -> Iterator[Text]:
     title = f" {glyphs.dot} ".join([name, *about])
     for line in wrapped(console, title, console.width, most=2):
         yield Text(line, style="bold")
-    for part in filter(None, [glyphs.clean(subject.description), scenario_line(report, glyphs)]):
-        for line in wrapped(console, part, console.width, most=2):
+    for part, most in ((glyphs.clean(subject.description), 1), (scenario_line(report, glyphs), 2)):
+        for line in wrapped(console, part, console.width, most=most) if part else ():
             yield Text(line)
 
 
@@ -75,19 +77,18 @@ def _paragraph(console: Console, label: str, lines: Sequence[str | Text]) -> Non
 
 def _parameters(report: Report, glyphs: Glyphs) -> list[str]:
     count = report.parameters
-    lines = [f"{format_count(count.total)} ({short_count(count.total)}), each counted once; {count.known}"]
-    lines.append(f"{format_count(count.trainable)} trainable, {format_count(count.frozen)} frozen")
     extras = []
     if count.tied:
         extras.append(f"{format_count(count.tied)} more under second names (tied)")
     if count.buffers:
         extras.append(f"buffers: {format_count(count.buffers)} ({format_bytes(count.buffer_bytes)})")
-    dtypes = [f"{glyphs.clean(dtype)} {format_bytes(size)}" for dtype, size in count.bytes_by_dtype.items()]
-    return [*lines, *([", ".join(extras)] if extras else []), *([", ".join(dtypes)] if dtypes else [])]
-
-
-def _instant(report: Report, glyphs: Glyphs) -> str:
-    return glyphs.clean(report.memory.peak.instant)
+    lines = [
+        f"{format_count(count.total)} ({short_count(count.total)}), each counted once; {count.known}",
+        f"{format_count(count.trainable)} trainable, {format_count(count.frozen)} frozen",
+        ", ".join(extras),
+        ", ".join(f"{glyphs.clean(dtype)} {format_bytes(size)}" for dtype, size in count.bytes_by_dtype.items()),
+    ]
+    return [line for line in lines if line]
 
 
 def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
@@ -102,10 +103,10 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
     else:
         style = STYLES[verdict.answer]
         remarks = [f"{verdict.answer.upper()} {glyphs.clean(verdict.card)}{_headroom(verdict)}", *remarks]
-        if verdict.gives_back:
-            remarks.append("the allocator has to give cached blocks back on the way, which takes time")
         if verdict.runs_out:
             remarks.append(f"runs out in {glyphs.clean(verdict.runs_out)}")
+        elif verdict.gives_back:
+            remarks.append("the allocator has to give cached blocks back, which takes time")
     lines = [line for remark in remarks for line in wrapped(console, remark, width, most=2)]
     _paragraph(console, "verdict", [Text(lines[0], style=style), *lines[1:]])
 
@@ -118,17 +119,21 @@ def _headroom(verdict: Verdict) -> str:
 
 def _print_remarks(console: Console, report: Report, glyphs: Glyphs) -> None:
     for label, items, most in (
-        ("inputs", _inputs(report), 3),
+        ("inputs", _inputs(report), 2),
         ("guessed", report.guesses, 2),
         ("assumed", [_times(a.what, a.where, a.times) for a in report.assumptions], 3),
-        ("not counted", [_times(n.what, n.reason, n.times) for n in report.not_counted], 3),
+        ("not counted", [_times(n.what, n.reason, n.times) for n in report.not_counted], 2),
     ):
         clean = [glyphs.clean(item) for item in items] or ["nothing"]
         _paragraph(console, label, listed(console, clean, console.width - LABEL, most=most))
 
 
 def _inputs(report: Report) -> list[str]:
-    return [f"{i.name} {i.dtype} {list(i.shape)}, {i.origin}" for i in report.inputs]
+    """The inputs, those of one origin together."""
+    by_origin: dict[str, list[str]] = {}
+    for i in report.inputs:
+        by_origin.setdefault(i.origin, []).append(f"{i.name} {i.dtype} {list(i.shape)}")
+    return [f"{origin}: {', '.join(described)}" for origin, described in by_origin.items()]
 
 
 def _times(what: str, detail: str, times: int) -> str:
