@@ -1,0 +1,16 @@
+"""CUDA's habits, one file for each family of kernels.
+
+LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a kernel takes from the caching allocator
+for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments.
+HOST_OUTPUTS: outputs that CUDA keeps in host memory.
+"""
+
+from __future__ import annotations
+
+from tonnage.virtual.kernels import accumulation, attention, autocast, dropout, embedding, matmul, reduction
+
+LAYER = {**autocast.LAYER, **dropout.LAYER, **attention.LAYER}
+SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention.SCRATCH}
+HOST_OUTPUTS = attention.HOST_OUTPUTS
+
+__all__ = ["HOST_OUTPUTS", "LAYER", "SCRATCH", "accumulation"]

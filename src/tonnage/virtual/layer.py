@@ -1,0 +1,68 @@
+"""The layer in front of autograd that carries CUDA's habits.
+
+`meta` kernels take other paths than CUDA's in a few composite operators: dropout draws a full-size mask, attention
+takes the math path, autocast is not obeyed. An autocast dispatch key that nothing else uses gets a kernel for each
+of them; all other operators fall through it in C++ at no cost. The key is active only inside a `virtual_gpu` block,
+in that thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from tonnage.virtual.gpu import VirtualGpu
+
+_NAME = "AutocastIPU"
+_KEY = getattr(torch._C.DispatchKey, _NAME)
+_KEYS = torch._C.DispatchKeySet(_KEY)
+
+Kernel = Callable[..., Any]
+_active: list[VirtualGpu] = []
+
+
+def behind() -> Any:
+    """A block in which operators skip this layer and go on to autograd."""
+    return torch._C._ExcludeDispatchKeyGuard(_KEYS)
+
+
+def before() -> Any:
+    """A block in which operators come through this layer again."""
+    return torch._C._IncludeDispatchKeyGuard(_KEY)
+
+
+def active_gpu() -> VirtualGpu:
+    return _active[-1]
+
+
+@cache
+def _install() -> list[torch.library.Library]:
+    """Registers the kernels, once in a process; the libraries must be kept alive."""
+    from tonnage.virtual.kernels import LAYER
+
+    rest = torch.library.Library("_", "IMPL")
+    rest.fallback(torch.library.fallthrough_kernel, _NAME)
+    aten = torch.library.Library("aten", "IMPL")
+    for name, kernel in LAYER.items():
+        aten.impl(name, kernel, _NAME)
+    return [rest, aten]
+
+
+@contextmanager
+def cuda_habits(gpu: VirtualGpu) -> Iterator[None]:
+    """A block in which the layer is in place for `gpu`."""
+    _install()
+    _active.append(gpu)
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_KEY)
+    torch._C._dispatch_tls_set_dispatch_key_excluded(_KEY, False)
+    try:
+        with before():
+            yield
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_KEY, excluded)
+        _active.pop()

@@ -1,0 +1,324 @@
+"""The recorder: sees every operator below autograd and writes down the storages it gives birth to.
+
+What a kernel on the card takes for itself, on top of its outputs, comes from `kernels`; operators that need values
+or cross between host and card are answered from `values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tonnage.ledger import Category
+from tonnage.trace import Op, TensorSpec
+from tonnage.virtual import kernels
+from tonnage.virtual.modules import BACKWARD
+from tonnage.virtual.storages import Place
+from tonnage.virtual.values import small
+
+if TYPE_CHECKING:
+    from tonnage.virtual.gpu import VirtualGpu
+
+aten = torch.ops.aten
+_COMPOSITE = "CompositeImplicitAutograd"
+_META = torch.device("meta")
+
+
+class Plan(NamedTuple):
+    """What is known of an operator before it runs; made once for each."""
+
+    composite: bool
+    """It is made of other operators: under inference mode such ones arrive whole."""
+    fresh: bool
+    """Its outputs may be storages that did not exist before."""
+    special: Callable[..., Any] | None
+    scratch: Callable[..., Iterable[int]] | None
+    """What its kernel takes for itself."""
+    host_outputs: tuple[int, ...]
+    """Outputs that are in host memory on CUDA."""
+
+
+class Recorder(TorchDispatchMode):
+    """Writes operators to the trace and births and deaths of storages to the ledger of `gpu`."""
+
+    def __init__(self, gpu: VirtualGpu) -> None:
+        super().__init__()
+        self.gpu = gpu
+        self.raw: list[tuple[Any, ...]] = []
+        self._plans: dict[Any, Plan] = {}
+        self._in_backward = False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spares every operator a wrapper, and the import of torch._dynamo."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunction():
+            return self._run(func, args, kwargs or {})
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        plan = self._plans.get(func) or self._plan(func)
+        if plan.composite:
+            with self:
+                return func.decompose(*args, **kwargs)
+        inputs = _tensors(args, kwargs)
+        if plan.special is not None:
+            answer = plan.special(self, func, args, kwargs, inputs)
+            if answer is not NotImplemented:
+                return answer
+        return self.record(plan, func, args, kwargs, inputs)
+
+    def record(self, plan: Plan, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
+        """Runs `func` without data and writes down what it does on the card."""
+        gpu = self.gpu
+        if gpu.on_host:
+            args, kwargs, inputs = self._without_data(func, args, kwargs, inputs)
+        out = func(*args, **kwargs)
+        outputs = [out] if isinstance(out, torch.Tensor) else _tensors((out,), {})
+        if not any(t.is_meta for t in outputs or inputs):
+            return out
+        node = self._write(func, args, inputs, outputs)
+        if plan.host_outputs:
+            for index in plan.host_outputs:
+                gpu.born(outputs[index].untyped_storage(), Place.HOST)
+        if plan.fresh:
+            self._track(outputs, inputs)
+        if node is not None and type(node).__name__ == "AccumulateGrad":
+            gpu.tag(outputs, Category.GRADIENT)
+        if plan.scratch is not None:
+            taken = [gpu.allocate(n, Category.WORKSPACE) for n in plan.scratch(gpu, args)]
+            for number in reversed(taken):
+                gpu.free(number)
+        gpu.values.follow(func, args, kwargs, inputs, out)
+        return out
+
+    def ops(self) -> list[Op]:
+        """The operators so far, in the form that is kept."""
+        return [
+            Op(str(func), module, phase, _specs(inputs), _specs(outputs), arguments)
+            for func, module, phase, inputs, outputs, arguments in self.raw
+        ]
+
+    def _plan(self, func: Any) -> Plan:
+        composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+        returns = func._schema.returns
+        aliases = bool(returns) and all(r.alias_info is not None for r in returns)
+        resizes = func.overloadpacket in _RESIZING
+        plan = Plan(
+            composite and func.overloadpacket not in _KEPT_WHOLE,
+            resizes or not aliases,
+            _SPECIAL.get(func),
+            kernels.SCRATCH.get(func),
+            kernels.HOST_OUTPUTS.get(func, ()),
+        )
+        self._plans[func] = plan
+        return plan
+
+    def _write(
+        self, func: Any, args: Any, inputs: list[torch.Tensor], outputs: list[torch.Tensor]
+    ) -> torch.autograd.graph.Node | None:
+        """Adds the operator to the trace; returns the autograd node it runs in, if backward is running."""
+        tracker = self.gpu.modules
+        module, phase = tracker.current, tracker.phase
+        node = torch._C._current_autograd_node()
+        if node is not None:
+            if not self._in_backward:
+                self.gpu.tag_activations()
+                self._in_backward = True
+            module, phase = tracker.module_of(node._sequence_nr()) or module, BACKWARD
+        elif self._in_backward:
+            self._in_backward = False
+        self.raw.append(
+            (
+                func,
+                module,
+                phase,
+                [(t.shape, t.dtype) for t in inputs],
+                [(t.shape, t.dtype) for t in outputs],
+                tuple([_plain(a) for a in args]),
+            )
+        )
+        return node
+
+    def _track(self, outputs: list[torch.Tensor], inputs: list[torch.Tensor]) -> None:
+        """Allocates what was born, and grows or shrinks what was resized."""
+        gpu = self.gpu
+        alive = gpu.storages.alive
+        for tensor in outputs:
+            if not tensor.is_meta:
+                continue
+            storage = tensor.untyped_storage()
+            ref = alive.get(storage._cdata)
+            if ref is None:
+                gpu.born(storage, self.birthplace(inputs))
+            elif ref.nbytes != storage.nbytes():
+                gpu.resized(ref, storage)
+
+    def birthplace(self, inputs: list[torch.Tensor]) -> Place:
+        """Where the output of an operator on `inputs` is: with them, or where the factory was told to be."""
+        gpu = self.gpu
+        if gpu.arriving is not None:
+            return gpu.arriving
+        place = None
+        for tensor in inputs:
+            if tensor.is_meta:
+                place = gpu.storages.place_of(tensor)
+                if place is Place.CARD:
+                    return place
+        return place or gpu.placing
+
+    def _without_data(self, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
+        """On the data-free host small tensors are real and large ones not: makes the two meet."""
+        if func in _CROSSING or len({t.is_meta for t in inputs if t.dim()}) < 2:
+            return args, kwargs, inputs
+
+        def strip(value: Any) -> Any:
+            return self.strip(value) if isinstance(value, torch.Tensor) and not value.is_meta else value
+
+        args, kwargs = torch.utils._pytree.tree_map(strip, (args, kwargs))
+        return args, kwargs, _tensors(args, kwargs)
+
+    def arrive(self, func: Any, args: Any, inputs: list[torch.Tensor], made: Any) -> Any:
+        """Results that were computed on the side, as newborn data-free tensors."""
+        place = self.birthplace(inputs)
+        twins = [self._twin(tensor, place) for tensor in ([made] if isinstance(made, torch.Tensor) else made)]
+        self._write(func, args, inputs, twins)
+        return twins[0] if isinstance(made, torch.Tensor) else tuple(twins)
+
+    def positions(self, mask: torch.Tensor) -> list[torch.Tensor]:
+        """The int64 positions that a mask selects, one tensor for each of its dimensions."""
+        found = _data_dependent(self, aten.nonzero.default, (mask,), {}, [mask])
+        if found is NotImplemented:
+            found = mask.nonzero()
+        return list(found.unbind(1))
+
+    def _twin(self, tensor: torch.Tensor, place: Place) -> torch.Tensor:
+        twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=_META)
+        self.gpu.born(twin.untyped_storage(), place)
+        if not tensor.is_meta and small(tensor):
+            self.gpu.values.learn(twin, tensor)
+        return twin
+
+    def strip(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A data-free twin of a real tensor of the host, its values known if it is small."""
+        return self._twin(tensor.clone(), Place.HOST)
+
+
+def _tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors among the arguments, those in lists included."""
+    found: list[torch.Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, torch.Tensor)]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """An argument as plain data; a tensor is None, for its shape is among the inputs."""
+    if value is None or isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, torch.Tensor) else str(value)
+
+
+def _specs(raw: Any) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tuple(shape), str(dtype).removeprefix("torch.")) for shape, dtype in raw)
+
+
+# Operators that are not simply run ------------------------------------------------------------------------------------
+
+
+def _item(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    return recorder.gpu.values.scalar(args[0]) if args[0].is_meta else NotImplemented
+
+
+def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    if not any(t.is_meta for t in inputs):
+        return NotImplemented
+    return args[0].shape == args[1].shape and recorder.gpu.values.equal(*args)
+
+
+def _to_copy(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """A copy from the card to the host is real; its values are the known ones or zeros."""
+    source, device = args[0], kwargs.get("device")
+    if device is None or device.type != "cpu" or not source.is_meta:
+        return NotImplemented
+    known = recorder.gpu.values.known(source)
+    if known is None:
+        known = torch.zeros_like(source, device="cpu")
+        recorder.gpu.values.assume("a tensor of unknown values was copied to the host: zeros stand in")
+    return func(known, **kwargs)
+
+
+def _copy_into(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """`real.copy_(card)`."""
+    target, source = args[:2]
+    if target.is_meta or not source.is_meta:
+        return NotImplemented
+    known = recorder.gpu.values.known(source)
+    if known is None:
+        recorder.gpu.values.assume("a tensor of unknown values was copied to the host: zeros stand in")
+        return target.zero_()
+    return target.copy_(known)
+
+
+def _data_dependent(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    if not any(t.is_meta for t in inputs):
+        return NotImplemented
+    made = recorder.gpu.values.data_dependent(func, args, kwargs, inputs)
+    return recorder.arrive(func, args, inputs, made)
+
+
+def _index(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """Indexing by a mask: CUDA turns the mask into positions first (ATen/native/IndexingUtils.h, expandTensors)."""
+    target, indices, *rest = args
+    if not target.is_meta or not any(i is not None and i.dtype in _MASKS for i in indices):
+        return NotImplemented
+    positions: list[torch.Tensor | None] = []
+    for index in indices:
+        positions += recorder.positions(index) if index is not None and index.dtype in _MASKS else [index]
+    arguments = (target, positions, *rest)
+    plan = recorder._plans[func]._replace(special=None)
+    return recorder.record(plan, func, arguments, kwargs, _tensors(arguments, kwargs))
+
+
+def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """Two gradients that meet: see kernels.accumulation."""
+    if not kernels.accumulation.meets_in_place(args, kwargs):
+        return NotImplemented
+    plan = recorder._plans[func]
+    add_ = aten.add_.Tensor
+    return recorder.record(plan._replace(fresh=False, special=None), add_, args, kwargs, inputs)
+
+
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    aten._local_scalar_dense.default: _item,
+    aten.equal.default: _equal,
+    aten._to_copy.default: _to_copy,
+    aten.copy_.default: _copy_into,
+    aten.add.Tensor: _accumulate,
+    **dict.fromkeys((aten.index.Tensor, aten.index_put.default, aten.index_put_.default), _index),
+    **dict.fromkeys(
+        (
+            aten.nonzero.default,
+            aten.masked_select.default,
+            aten._unique2.default,
+            aten.unique_dim.default,
+            aten.unique_consecutive.default,
+            aten.bincount.default,
+            aten.repeat_interleave.Tensor,
+        ),
+        _data_dependent,
+    ),
+}
+_MASKS = (torch.bool, torch.uint8)
+_RESIZING = {aten.resize_, aten.set_, aten.resize_as_}
+_CROSSING = {aten.copy_.default, aten._to_copy.default}
+_KEPT_WHOLE: set[Any] = set()

@@ -1,0 +1,79 @@
+"""Whose rules are followed: what a PyTorch version does on a card of a given compute capability."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from tonnage.errors import BadOption
+from tonnage.gpus import Card
+from tonnage.units import KiB, MiB
+
+OLDEST, NEWEST = (2, 6), (2, 13)
+"""The versions whose sources the rules were read in; others follow the nearest of them, and the recording says so."""
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """(major, minor) of a PyTorch version such as "2.7.1" or "2.13.0+cu130"."""
+    match = re.match(r"(\d+)\.(\d+)", text)
+    if match is None:
+        raise BadOption(f"`{text}` is no PyTorch version", hint="write it as torch.__version__ prints it: 2.7.1")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The habits of PyTorch `version` on `card`."""
+
+    card: Card
+    version: str
+
+    @cached_property
+    def torch(self) -> tuple[int, int]:
+        return parse_version(self.version)
+
+    @property
+    def read_in_source(self) -> bool:
+        return OLDEST <= self.torch <= NEWEST
+
+    @property
+    def cublas_workspace(self) -> int:
+        """Bytes that each cuBLAS handle takes from the caching allocator on first use.
+
+        aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize: 4096 KiB x 8 on Hopper, and from 2.12 on
+        Blackwell too (pytorch #175344); 2 x 4096 KiB + 8 x 16 KiB elsewhere. Before 2.0 it was not in the allocator
+        (pytorch #95668: 1.13 prints 0, 2.0 prints 8519680).
+        """
+        major = self.card.compute_capability[0]
+        if self.torch < (2, 0):
+            return 0
+        if major == 9 or (major >= 10 and major != 11 and self.torch >= (2, 12)):
+            return 4096 * 8 * KiB
+        return 4096 * 2 * KiB + 16 * 8 * KiB
+
+    @property
+    def cublaslt_workspace(self) -> int:
+        """Bytes of the separate cuBLASLt workspace; 0 once it shares cuBLAS's (2.11, pytorch #168175)."""
+        return 0 if self.torch >= (2, 11) or self.torch < (2, 0) else MiB
+
+    @property
+    def cublaslt_workspace_persists(self) -> bool:
+        """Up to 2.8 it is taken for the length of each call, in 2.9 and 2.10 once (pytorch #156495)."""
+        return self.torch >= (2, 9)
+
+    @property
+    def prefers_cudnn_attention(self) -> bool:
+        """Whether cuDNN comes first for scaled-dot-product attention, with the default wheels.
+
+        aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: on compute capability
+        9.0 and 10.0 (10.3 too from 2.10) in 2.9 and, as it asks for cuDNN > 9.15, from 2.11 on.
+        """
+        if self.card.compute_capability not in {(9, 0), (10, 0), (10, 3)}:
+            return False
+        return self.torch == (2, 9) or self.torch >= (2, 11)
+
+    @property
+    def fuses_rms_norm(self) -> bool:
+        """Whether `rms_norm` is one kernel on CUDA (2.9, pytorch #153666) or a chain of small ones."""
+        return self.torch >= (2, 9)

@@ -1,0 +1,260 @@
+"""What is known of the values behind data-free tensors.
+
+Model code asks for values: `.item()`, `if mask.all()`, `lengths.tolist()`. Small tensors that came from known data
+(ids and masks of the input, `arange`, `zeros`, what is computed from them) have a shadow: a real storage of the same
+layout, on which every operator is run along. Where a value cannot be known a stand-in is answered and the recording
+lists it with the line of user code that asked.
+
+The stand-ins: False for a bool, 1 for an integer, 1.0 for a float; zeros for a tensor copied to the host. Unknown
+floats are taken to be finite.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from tonnage.errors import CannotRecord
+from tonnage.recording import Assumption
+from tonnage.virtual.storages import Place
+
+if TYPE_CHECKING:
+    from tonnage.virtual.gpu import VirtualGpu
+
+aten = torch.ops.aten
+
+KNOWN_INTEGERS = 1 << 18
+"""Elements up to which integer and bool tensors are followed: the ids of 64 x 4096 tokens."""
+KNOWN_FLOATS = 512
+"""Elements up to which floating tensors are followed: schedules and scales, not activations."""
+
+_HERE = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+_UNINITIALISED = {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default}
+_FINITE: dict[Any, bool] = {aten.isnan.default: False, aten.isinf.default: False, aten.isfinite.default: True}
+
+
+def small(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is small enough for its values to be followed."""
+    limit = KNOWN_FLOATS if tensor.dtype.is_floating_point or tensor.dtype.is_complex else KNOWN_INTEGERS
+    return tensor.numel() <= limit
+
+
+def asking_line() -> str:
+    """The nearest line outside of PyTorch and tonnage that led here, as "train.py:12"."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (frame.f_code.co_filename.startswith((*_HERE, "<"))):
+        frame = frame.f_back
+    path = Path(frame.f_code.co_filename)
+    parts = path.parts[-2:] if "site-packages" in path.parts else path.parts[-1:]
+    return f"{'/'.join(parts)}:{frame.f_lineno}"
+
+
+class Values:
+    """The shadows of one block, and the assumptions made where there is none."""
+
+    def __init__(self, gpu: VirtualGpu) -> None:
+        self.gpu = gpu
+        self.shadows: dict[int, torch.UntypedStorage] = {}
+        self._assumed: Counter[tuple[str, str]] = Counter()
+        self._random = torch.Generator().manual_seed(0).get_state()
+
+    @property
+    def assumptions(self) -> list[Assumption]:
+        return [Assumption(what, where, times) for (what, where), times in self._assumed.items()]
+
+    def assume(self, what: str) -> None:
+        self._assumed[what, asking_line()] += 1
+
+    def known(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """A real tensor with the values of `tensor`, sharing memory with its other views, or None."""
+        if not tensor.untyped_storage().device.type == "meta":
+            return tensor
+        shadow = self.shadows.get(tensor.untyped_storage()._cdata)
+        if shadow is None:
+            return None
+        with torch._C.DisableTorchFunction():
+            view = torch.empty(0, dtype=tensor.dtype)
+            return view.set_(shadow, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+    def learn(self, tensor: torch.Tensor, real: torch.Tensor) -> None:
+        """Gives the freshly born data-free `tensor` the values of `real`."""
+        storage = tensor.untyped_storage()
+        if real.stride() != tensor.stride() or real.untyped_storage().nbytes() != storage.nbytes():
+            view = torch.empty(0, dtype=tensor.dtype).set_(
+                torch.UntypedStorage(storage.nbytes()), tensor.storage_offset(), tensor.size(), tensor.stride()
+            )
+            real = view.copy_(real)
+        self.shadows[storage._cdata] = real.untyped_storage()
+
+    def forget(self, tensor: torch.Tensor) -> None:
+        self.shadows.pop(tensor.untyped_storage()._cdata, None)
+
+    # Following operators ------------------------------------------------------------------------------------------
+
+    def follow(self, func: Any, args: Any, kwargs: Any, inputs: Sequence[torch.Tensor], out: Any) -> None:
+        """Runs `func` on the shadows of its inputs, once it has run on the data-free tensors."""
+        if func._schema.is_mutable:
+            self._follow_mutation(func, args, kwargs, inputs)
+            return
+        shadows = self.shadows
+        for tensor in inputs:
+            if tensor.device.type == "meta" and tensor.untyped_storage()._cdata not in shadows:
+                if func in _FINITE and small(out):
+                    self.learn(out, torch.full(out.shape, _FINITE[func]))
+                return
+        outputs = [out] if isinstance(out, torch.Tensor) else [o for o in out if isinstance(o, torch.Tensor)]
+        if not all(small(o) for o in outputs):
+            return
+        real = self.compute(func, args, kwargs)
+        for tensor, value in zip(outputs, [real] if isinstance(out, torch.Tensor) else real, strict=False):
+            if tensor.untyped_storage()._cdata not in shadows:
+                self.learn(tensor, value)
+
+    def _follow_mutation(self, func: Any, args: Any, kwargs: Any, inputs: Sequence[torch.Tensor]) -> None:
+        written = [t for t in _written(func, args, kwargs) if t.device.type == "meta"]
+        if not any(t.untyped_storage()._cdata in self.shadows for t in written):
+            return
+        if func is aten._amp_foreach_non_finite_check_and_unscale_.default:
+            self.assume("gradients are finite, so the scaler takes the step")
+        elif all(self.known(t) is not None for t in inputs):
+            self.compute(func, args, kwargs)
+        else:
+            for tensor in written:
+                self.forget(tensor)
+
+    def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of `func` on real tensors; the user's random state is not touched."""
+        real_args, real_kwargs = tree_map(self._real, (args, kwargs))
+        if func in _UNINITIALISED:
+            return torch.zeros_like(func(*real_args, **real_kwargs))
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*real_args, **real_kwargs)
+        with self._private_random():
+            return func(*real_args, **real_kwargs)
+
+    def _real(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self.known(value)
+        if isinstance(value, torch.device):
+            return torch.device("cpu")
+        return value
+
+    @contextmanager
+    def _private_random(self) -> Iterator[None]:
+        """The card's own random state, so that the host's stays as it is."""
+        before = torch.get_rng_state()
+        torch.set_rng_state(self._random)
+        try:
+            yield
+        finally:
+            self._random = torch.get_rng_state()
+            torch.set_rng_state(before)
+
+    # Crossing between host and card -------------------------------------------------------------------------------
+
+    def to_card(self, tensor: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
+        """`tensor.to("cuda", ...)`."""
+        gpu = self.gpu
+        if tensor.device.type == "meta" and gpu.place_of(tensor) is Place.CARD:
+            return tensor.to("meta", *args, **kwargs)
+        if tensor.device.type == "meta" and gpu.place_of(tensor) is Place.META:
+            raise NotImplementedError(
+                "Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of "
+                "torch.nn.Module.to() when moving module from meta to a different device."
+            )
+        return self._copy_to(Place.CARD, tensor, args, kwargs)
+
+    def to_host(self, tensor: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
+        """`tensor.to("cpu", ...)`: real, unless it is large and the host carries no data."""
+        gpu = self.gpu
+        if tensor.device.type == "meta":
+            place = gpu.place_of(tensor)
+            if place is Place.HOST:
+                return tensor.to("meta", *args, **kwargs)
+            if place is Place.CARD and gpu.on_host and not small(tensor):
+                return self._copy_to(Place.HOST, tensor, args, kwargs)
+        return tensor.to("cpu", *args, **kwargs)
+
+    def _copy_to(self, place: Place, tensor: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
+        dtype = kwargs.get("dtype", next((a for a in args if isinstance(a, torch.dtype)), None))
+        with self.gpu.arriving_at(place):
+            copy: torch.Tensor = aten._to_copy.default(
+                tensor, device=torch.device("meta"), dtype=dtype, memory_format=kwargs.get("memory_format")
+            )
+            return copy
+
+    def on_cpu(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A real copy of `tensor` for a call that reads values."""
+        known = self.known(tensor.detach())
+        if known is None:
+            self.assume(f"the values of a {_described(tensor)} are unknown: zeros stand in")
+            return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+        return known
+
+    def scalar(self, tensor: torch.Tensor) -> Any:
+        """`.item()`."""
+        known = self.known(tensor)
+        if known is not None:
+            return known.item()
+        stand_in: Any = False if tensor.dtype is torch.bool else 1.0 if tensor.is_floating_point() else 1
+        self.assume(f"an unknown {_dtype(tensor)} was asked for: {stand_in} stands in")
+        return stand_in
+
+    def equal(self, a: torch.Tensor, b: torch.Tensor) -> bool:
+        """`torch.equal`."""
+        known_a, known_b = self.known(a), self.known(b)
+        if known_a is not None and known_b is not None:
+            return torch.equal(known_a, known_b)
+        self.assume("two tensors of unknown values were compared: taken to differ")
+        return False
+
+    def data_dependent(self, func: Any, args: Any, kwargs: Any, inputs: Sequence[torch.Tensor]) -> Any:
+        """The result, as a real tensor, of an operator whose output shape depends on values."""
+        if all(self.known(t) is not None for t in inputs):
+            return self.compute(func, args, kwargs)
+        stand_in = _WHEN_UNKNOWN.get(func)
+        if stand_in is None:
+            raise CannotRecord(
+                f"{func} at {asking_line()} makes a tensor whose size depends on values that are not known",
+                hint="give the step inputs that the values follow from, or replace the call for the weighing",
+            )
+        what, make = stand_in
+        self.assume(f"{func.overloadpacket.__name__} of unknown values: {what}")
+        return make(*args, **kwargs)
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+    for index, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[index] if index < len(args) else kwargs.get(argument.name)
+            yield from (value if isinstance(value, (list, tuple)) else [value] if value is not None else [])
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{_dtype(tensor)} tensor of {'x'.join(map(str, tensor.shape)) or 'one element'}"
+
+
+def _all_nonzero(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.numel(), max(tensor.dim(), 0), dtype=torch.int64, device="meta")
+
+
+def _all_selected(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
+    return torch.empty(shape.numel(), dtype=tensor.dtype, device="meta")
+
+
+_WHEN_UNKNOWN: dict[Any, tuple[str, Callable[..., torch.Tensor]]] = {
+    aten.nonzero.default: ("every element is taken to be nonzero", _all_nonzero),
+    aten.masked_select.default: ("every element is taken to be selected", _all_selected),
+}
