@@ -1,0 +1,53 @@
+"""Optional libraries: imported when a subject names them, never before."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from tonnage.errors import MissingLibrary
+
+# The two operators whose absence stops torchvision's import (torchvision/_meta_registrations.py registers a fake
+# for them unconditionally; all others it guards by extension._has_ops()).
+_UNGUARDED = ("nms", "qnms")
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+def load(name: str) -> Any:
+    """The library `name`, imported; MissingLibrary if it is not installed."""
+    if importlib.util.find_spec(name) is None:
+        raise MissingLibrary(f"this model needs {name}, which is not installed", hint=f"pip install 'tonnage[{name}]'")
+    if name in ("torchvision", "timm", "transformers") and importlib.util.find_spec("torchvision") is not None:
+        _load_torchvision()  # the other two import it where it is installed
+    return importlib.import_module(name)
+
+
+def label(library: ModuleType) -> str:
+    """Name and version, such as "timm 1.0.31"."""
+    return f"{library.__name__} {getattr(library, '__version__', '')}".strip()
+
+
+@cache
+def _load_torchvision() -> None:
+    """Imports torchvision, also one built for CUDA beside a CPU torch.
+
+    Such a pair fails on two operators that its binary would have declared. Model definitions need no more than
+    their schemas, so these are declared, and only then.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for operator in _UNGUARDED:
+            if not torch._C._jit_get_schemas_for_operator(f"torchvision::{operator}"):
+                _declarations().define(operator + _SCHEMA)
+        importlib.import_module("torchvision")
+
+
+@cache
+def _declarations() -> torch.library.Library:
+    return torch.library.Library("torchvision", "FRAGMENT")
