@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -15,11 +16,11 @@ from tonnage.units import format_bytes, short_count
 STYLES = {"fits": "bold green", "tight": "bold yellow", "does not fit": "bold red"}
 
 
-def comparison(reports: Sequence[Report], glyphs: Glyphs) -> Table:
-    """A row for each report; what they share is said once in the caption, what they do not under each name."""
+def comparison(reports: Sequence[Report], glyphs: Glyphs) -> Group:
+    """A row for each report; what they share is said once below, what they do not under each name."""
     lines = [scenario_line(report, glyphs) for report in reports]
     shared = len(set(lines)) == 1
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption_style="")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("subject", overflow="fold")
     for name in ("parameters", "allocated", "reserved", "process"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -27,9 +28,9 @@ def comparison(reports: Sequence[Report], glyphs: Glyphs) -> Table:
     for report, line in zip(reports, lines, strict=True):
         name = glyphs.clean(report.subject.name)
         table.add_row(Text(name if shared else f"{name}\n{line}"), *_numbers(report), _verdict(report))
-    remarks = "assumptions and what is not counted: weigh one alone, or --json FILE"
-    table.caption = Text(f"{lines[0]}\n{remarks}" if shared else remarks)
-    return table
+    remarks = [lines[0]] if shared else []
+    remarks.append("assumptions and what is not counted: weigh one alone, or --json FILE")
+    return Group(table, *map(Text, remarks))
 
 
 def _numbers(report: Report) -> list[str]:
