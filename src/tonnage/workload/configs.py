@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tonnage.errors import BadFile, UnknownModel
-from tonnage.workload import libraries
+from tonnage.workload import catalogue, libraries
 from tonnage.workload.names import did_you_mean
 
 _OTHERWISE = "check the spelling on https://huggingface.co/models, or give a folder with its config.json"
@@ -20,12 +19,16 @@ _TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class FoundConfig:
-    """The content of a config.json, under the name that was asked for, and where it was found."""
+    """The content of a config.json, under the name that was asked for, and where it was found.
+
+    `checked` says that what it leaves to the library is known to be meant so.
+    """
 
     name: str
     data: Mapping[str, Any]
     source: str
     architecture: str | None = None
+    checked: bool = False
 
 
 def read(path: Path, *, name: str) -> FoundConfig:
@@ -43,23 +46,15 @@ def read(path: Path, *, name: str) -> FoundConfig:
 
 def find(name: str) -> FoundConfig:
     """The config of the hub model `name`, from the nearest place that has it. Weights are never asked for."""
-    entry = _catalogue_entry(name)
+    entry = catalogue.find_entry(name)
     if entry is not None:
-        return FoundConfig(name, entry.config, "tonnage's catalogue", entry.architecture)
+        return FoundConfig(name, entry.config, "tonnage's catalogue", entry.architecture, checked=True)
     return read(_hub_file(name), name=name)
 
 
 def _architecture(data: Mapping[str, Any]) -> str | None:
     names = data.get("architectures") or [None]
     return str(names[0]) if names[0] else None
-
-
-def _catalogue_entry(name: str) -> Any:
-    return _catalogue().find_entry(name)
-
-
-def _catalogue() -> Any:
-    return importlib.import_module("tonnage.workload.catalogue")
 
 
 def _hub_file(name: str) -> Path:
@@ -96,7 +91,7 @@ def _offline(name: str) -> UnknownModel:
 
 def hint_for(name: str, *, otherwise: str = _OTHERWISE) -> str:
     """The names nearest to `name`: of the catalogue, and of installed libraries of image models."""
-    return did_you_mean(name, [*_catalogue().names(), *_registered(name)], otherwise=otherwise)
+    return did_you_mean(name, [*catalogue.names(), *_registered(name)], otherwise=otherwise)
 
 
 def _registered(name: str) -> list[str]:

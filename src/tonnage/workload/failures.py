@@ -17,6 +17,7 @@ from tonnage.errors import CannotRecord, SubjectFailed, TonnageError
 
 # How torch says that a value was needed which a tensor without data does not have.
 _NEEDS_VALUES = re.compile(r"[Mm]eta tensor|'Meta' backend|[Dd]ata.dependent|unbacked|_local_scalar_dense")
+_NO_RULE = re.compile(r"(\w+::[\w.]+): attempted to run this operator with Meta tensors")
 _OWN = Path(__file__).resolve().parents[1]
 _TORCH = Path(torch.__file__).resolve().parent
 
@@ -32,6 +33,11 @@ def blaming(what: str, *, hint: str) -> Iterator[None]:
     except (TonnageError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
+        if missing := _NO_RULE.search(str(error)):
+            raise CannotRecord(
+                f"{what} runs {missing[1]}, for which PyTorch has no rule without data\n{_excerpt(error)}",
+                hint="leave that part out of the model, or measure it on a card",
+            ) from error
         if _needs_values(error):
             raise CannotRecord(
                 f"{what} depends on values that no shape determines\n{_excerpt(error)}",

@@ -114,7 +114,7 @@ def _build(workload: Workload, scenario: Scenario) -> nn.Module:
 def _make_inputs(
     step: _Step, workload: Workload, host: Callable[[], AbstractContextManager[Any]], given: Any
 ) -> Inputs:
-    with host():
+    with host(), blaming(f"making inputs for {step.name}", hint=HINT):
         made = workload.make_inputs(step.model, step.scenario) if given is None else Inputs.given(given)
     placed = place((made.args, dict(made.kwargs), made.target), step.device)
     step.mark("inputs made")

@@ -71,7 +71,8 @@ def from_found(found: FoundConfig, *, trust_remote_code: bool = False) -> Transf
     if model_type in known:
         with blaming(f"reading the config of {found.name}", hint=_HINT):
             config = known[model_type].from_dict(dict(found.data))
-        return _workload(config, found.architecture, name=found.name, source=found.source, data=found.data)
+        data = None if found.checked else found.data
+        return _workload(config, found.architecture, name=found.name, source=found.source, data=data)
     if remote and trust_remote_code:
         return _remote(found, remote)
     raise _unknown_type(found, transformers, known)

@@ -22,6 +22,9 @@ _SEQ = 128
 _CHOICES = 4
 _FRAMES = 1000  # 10 s of audio at the usual hop of 10 ms
 _SAMPLES = 16000  # 1 s
+_COPY_THEIR_INPUT = ("SequenceClassification", "QuestionAnswering")
+"""Encoder-decoder models of these tasks feed their decoder with the encoder's tokens."""
+
 _SIDES = (("Detection", 800), ("Detr", 800), ("Segmentation", 512))
 """Image sizes of the processors where the config names none, by a part of the class name."""
 _SIDE = 224
@@ -40,9 +43,9 @@ def make(model: nn.Module, scenario: Scenario) -> Inputs:
     maker.add_text()
     maker.add_images()
     maker.add_audio()
-    maker.add_decoder()
     if scenario.training:
         add_labels(maker)
+    maker.add_decoder()
     maker.check_complete()
     return Inputs(kwargs=maker.kwargs, origins=maker.origins, guesses=tuple(maker.guesses))
 
@@ -106,7 +109,11 @@ class Maker:
         if self.class_name.endswith("ForMultipleChoice"):
             shape = (self.batch, _CHOICES, self.seq)
             self.guesses.append(f"input_ids: {_CHOICES} choices for each question")
-        self.put("input_ids", self.random_ids(shape), self.seq_origin, _times(shape, "random token ids"))
+        ids = self.random_ids(shape)
+        eos = getattr(self.config, "eos_token_id", None)
+        if self.decodes and self.class_name.endswith("SequenceClassification") and isinstance(eos, int):
+            ids[:, -1] = eos  # it classifies by the state at that token
+        self.put("input_ids", ids, self.seq_origin, _times(shape, "random token ids"))
         if self._takes("attention_mask"):
             self.put("attention_mask", tensors.ones(shape), self.seq_origin, "all ones, no padding")
         if self._needs_token_types():
@@ -121,7 +128,10 @@ class Maker:
 
     @property
     def vocabulary(self) -> int:
-        return int(self.config.get_text_config(decoder=self.is_encoder_decoder).vocab_size)
+        return int(self._text_config(decoder=self.is_encoder_decoder).vocab_size)
+
+    def _text_config(self, *, decoder: bool) -> Any:
+        return self.config.get_text_config(decoder=True) if decoder else self.config.get_text_config()
 
     @property
     def seq(self) -> int:
@@ -134,10 +144,11 @@ class Maker:
 
     def _length(self, *, decoder: bool, default: int) -> int:
         limit = absolute_positions(self.model, decoder=decoder)
-        trained = getattr(self.config.get_text_config(decoder=decoder), "max_position_embeddings", None)
+        trained = getattr(self._text_config(decoder=decoder), "max_position_embeddings", None)
+        trained = trained if isinstance(trained, int) and trained > 0 else None
         wanted = self.scenario.seq
         if wanted is None:
-            sizes = [default, *([limit.room] if limit else []), *([trained] if isinstance(trained, int) else [])]
+            sizes = [default, *([limit.room] if limit else []), *([trained] if trained else [])]
             self._say(f"seq was not given: {min(sizes)} tokens taken")
             return min(sizes)
         if limit and wanted > limit.room:
@@ -145,7 +156,7 @@ class Maker:
                 f"seq={wanted} is beyond the {limit.room} positions of {self.class_name} ({limit.path})",
                 hint=f"use seq={limit.room} or less, or a config with more positions",
             )
-        if not limit and isinstance(trained, int) and wanted > trained:
+        if not limit and trained and wanted > trained:
             self._say(f"seq {wanted} is beyond max_position_embeddings {trained}: the model's positions go on past it")
         return wanted
 
@@ -227,10 +238,12 @@ class Maker:
     # ---- decoder
 
     def add_decoder(self) -> None:
-        if not self.decodes or (self.scenario.training and self._takes("labels")):
-            return  # with labels the model shifts them into decoder_input_ids
+        start = getattr(self.config, "decoder_start_token_id", None)
+        shifts_labels = "labels" in self.kwargs and start is not None
+        if not self.decodes or shifts_labels or self.class_name.endswith(_COPY_THEIR_INPUT):
+            return
+        start = start or 0
         length = self.decoder_length()
-        start = getattr(self.config, "decoder_start_token_id", None) or 0
         shape = (self.batch, length)
         ids = torch.full(shape, start, dtype=torch.int64, device="cpu")
         self.put("decoder_input_ids", ids, self.decoder_origin, _times(shape, f"start tokens ({start})"))

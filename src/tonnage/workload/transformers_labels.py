@@ -52,11 +52,11 @@ def _add_task_labels(maker: Maker) -> None:
         _put(maker, tensors.random_ids((maker.batch, height, width), maker.config.num_labels), origin)
     elif name.endswith("CTC"):
         _put(maker, maker.random_ids((maker.batch, _CTC_LABELS)), "tonnage's default")
-    elif name.endswith(_TOKENS):
+    elif name.endswith(_TOKENS) or maker.decodes:
         length = maker.decoder_length() if maker.decodes else maker.seq
         _put(maker, maker.random_ids((maker.batch, length)), maker.seq_origin)
     else:
-        maker.guesses.append(f"labels: none, {name} wants labels that cannot be guessed")
+        maker.guesses.append(f"labels: none, those of {name} cannot be guessed")
 
 
 def _class_labels(maker: Maker) -> torch.Tensor:
