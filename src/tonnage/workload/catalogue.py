@@ -59,7 +59,7 @@ def names() -> tuple[str, ...]:
 @cache
 def families() -> tuple[tuple[str, tuple[Entry, ...]], ...]:
     """The families in the order of their names, each with its entries."""
-    folder = files("tonnage").joinpath("data", "models")
+    folder = files("tonnage") / "data" / "models"
     found = (json.loads(path.read_text("utf-8")) for path in folder.iterdir() if path.name.endswith(".json"))
     return tuple(sorted((family["family"], tuple(map(_entry, family["models"]))) for family in found))
 
