@@ -77,6 +77,7 @@ def weigh(
     workload = resolve(subject, trust_remote_code=trust_remote_code)
     rules = card or find_card(DEFAULT_CARD)
     progress("building the model")
+    models = []  # held to the end of the block: the recording names the parameters of what is alive then
     with virtual_gpu(
         rules.name, torch_version=torch_version, total_memory=WITHOUT_LIMIT, alloc_conf=alloc_conf
     ) as device:
@@ -85,7 +86,11 @@ def weigh(
             device.mark(name)
             progress(name)
 
-        ran = run(workload, scenario, inputs=inputs, device="cuda", host=device.host, mark=mark, watch=device.watch)
+        def watch(model: Any) -> None:
+            device.watch(model)
+            models.append(model)
+
+        ran = run(workload, scenario, inputs=inputs, device="cuda", host=device.host, mark=mark, watch=watch)
     progress("replaying the allocator")
     recording = _of_card(device.recording, rules)
     verdict, timeline = _verdict(recording, card)

@@ -65,6 +65,6 @@ class _Shown:
 
         console = console_for(sys.stderr)
         glyphs = glyphs_for(console.encoding)
-        spinner = "dots" if glyphs.bar != "#" else "line"
+        spinner = "dots" if glyphs.unicode else "line"
         status = self._stack.enter_context(console.status(Text(glyphs.clean(self._stage)), spinner=spinner))
         return lambda stage: status.update(Text(glyphs.clean(stage)))

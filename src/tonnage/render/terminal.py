@@ -21,6 +21,10 @@ from tonnage.units import format_bytes, format_count, short_count
 
 LABEL = 13
 """Cells of the column that says what a paragraph is about."""
+SCREEN = 45
+"""Lines of a page."""
+REMARKS = (8, 5, 3, 2)
+"""Lines that a list of remarks may take: the first of these with which the page is one screen."""
 
 
 def page(reports: Sequence[Report], stream: IO[str], *, width: int | None = None) -> str:
@@ -30,15 +34,26 @@ def page(reports: Sequence[Report], stream: IO[str], *, width: int | None = None
     """
     console = console_for(stream, width=width)
     glyphs = glyphs_for(console.encoding)
+    if len(reports) == 1:
+        return _one_screen(console, reports[0], glyphs)
     with console.capture() as captured:
-        if len(reports) == 1:
-            _print_page(console, reports[0], glyphs)
-        else:
-            console.print(comparison(reports, glyphs))
+        console.print(comparison(reports, glyphs))
     return without_trailing_spaces(captured.get())
 
 
-def _print_page(console: Console, report: Report, glyphs: Glyphs) -> None:
+def _one_screen(console: Console, report: Report, glyphs: Glyphs) -> str:
+    """The page with as much of the remarks as leaves it on one screen."""
+    text = ""
+    for most in REMARKS:
+        with console.capture() as captured:
+            _print_page(console, report, glyphs, most)
+        text = without_trailing_spaces(captured.get())
+        if text.count("\n") <= SCREEN:
+            break
+    return text
+
+
+def _print_page(console: Console, report: Report, glyphs: Glyphs, most: int) -> None:
     for line in _header(console, report, glyphs):
         console.print(line)
     console.print()
@@ -51,7 +66,7 @@ def _print_page(console: Console, report: Report, glyphs: Glyphs) -> None:
     console.print()
     _print_verdict(console, report, glyphs)
     console.print()
-    _print_remarks(console, report, glyphs)
+    _print_remarks(console, report, glyphs, most)
 
 
 def _header(console: Console, report: Report, glyphs: Glyphs) -> Iterator[Text]:
@@ -117,12 +132,12 @@ def _headroom(verdict: Verdict) -> str:
     return f": headroom {format_bytes(verdict.headroom_low)} to {format_bytes(verdict.headroom_high)}"
 
 
-def _print_remarks(console: Console, report: Report, glyphs: Glyphs) -> None:
-    for label, items, most in (
-        ("inputs", _inputs(report), 2),
-        ("guessed", report.guesses, 2),
-        ("assumed", [_times(a.what, a.where, a.times) for a in report.assumptions], 3),
-        ("not counted", [_times(n.what, n.reason, n.times) for n in report.not_counted], 2),
+def _print_remarks(console: Console, report: Report, glyphs: Glyphs, most: int) -> None:
+    for label, items in (
+        ("inputs", _inputs(report)),
+        ("guessed", report.guesses),
+        ("assumed", [_times(a.what, a.where, a.times) for a in report.assumptions]),
+        ("not counted", [_times(n.what, n.reason, n.times) for n in report.not_counted]),
     ):
         clean = [glyphs.clean(item) for item in items] or ["nothing"]
         _paragraph(console, label, listed(console, clean, console.width - LABEL, most=most))

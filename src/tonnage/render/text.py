@@ -14,24 +14,33 @@ class Glyphs:
     """What is drawn with, in the encoding it is for."""
 
     encoding: str
-    bar: str = "#"
-    dot: str = "-"
+    unicode: bool = False
+
+    @property
+    def bar(self) -> str:
+        return "█" if self.unicode else "#"
+
+    @property
+    def dot(self) -> str:
+        return "·" if self.unicode else "-"
 
     def clean(self, text: str) -> str:
         """`text` on one line, without control characters, and in characters that the encoding has.
+
+        The multiplication sign, which our own texts use, becomes an x rather than an escape.
 
         >>> Glyphs("ascii").clean("a\\x1b[31m naïve\\nname")
         'a\\\\x1b[31m na\\\\xefve\\\\nname'
         """
         shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        if not self.unicode:
+            shown = shown.replace("×", "x")
         return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
 
 def glyphs_for(encoding: str) -> Glyphs:
     """The glyphs for a stream of this encoding: plain ASCII unless it is some Unicode."""
-    if encoding.lower().replace("_", "-").startswith("utf"):
-        return Glyphs(encoding, bar="█", dot="·")
-    return Glyphs(encoding)
+    return Glyphs(encoding, unicode=encoding.lower().startswith("utf"))
 
 
 def bar(share: float, width: int, glyphs: Glyphs) -> str:

@@ -33,6 +33,8 @@ def test_user_text_is_one_line_without_control(text, shown):
 
 def test_user_text_in_an_encoding_that_lacks_it():
     assert Glyphs("ascii").clean("naïve 模") == "na\\xefve \\u6a21"
+    assert Glyphs("ascii").clean("1 × 8") == "1 x 8"
+    assert Glyphs("utf-8", unicode=True).clean("1 × 8") == "1 × 8"
 
 
 @pytest.mark.parametrize("share, cells", [(0, 0), (1e-9, 1), (0.5, 4), (1, 8)])
