@@ -17,6 +17,7 @@ from tonnage.ledger import Category, Kind, Ledger
 from tonnage.recording import Assumption, Environment, NotCounted, Recording
 from tonnage.trace import Trace
 from tonnage.virtual.face import DeviceFace
+from tonnage.virtual.kernels.accumulation import sole_owner
 from tonnage.virtual.kernels.autocast import Autocast
 from tonnage.virtual.layer import cuda_habits
 from tonnage.virtual.modules import FORWARD, ModuleTracker
@@ -252,6 +253,7 @@ class VirtualGpu:
 
     def enter(self) -> None:
         """Puts the card in place of CUDA, in this thread."""
+        sole_owner()
         install_runtime(self, self._patches)
         self.modules.install(self._patches)
         self._running.enter_context(self.recorder)

@@ -16,6 +16,7 @@ from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
 from tonnage.virtual import kernels
 from tonnage.virtual.modules import BACKWARD
+from tonnage.virtual.shapes import shape_of
 from tonnage.virtual.storages import Place
 from tonnage.virtual.values import small
 
@@ -35,6 +36,8 @@ class Plan(NamedTuple):
     fresh: bool
     """Its outputs may be storages that did not exist before."""
     special: Callable[..., Any] | None
+    shape: Callable[..., Any] | None
+    """Makes its outputs, or says NotImplemented: then PyTorch's meta kernel does."""
     scratch: Callable[..., Iterable[int]] | None
     """What its kernel takes for itself."""
     host_outputs: tuple[int, ...]
@@ -77,7 +80,9 @@ class Recorder(TorchDispatchMode):
         gpu = self.gpu
         if gpu.on_host:
             args, kwargs, inputs = self._without_data(func, args, kwargs, inputs)
-        out = func(*args, **kwargs)
+        out = plan.shape(*args, **kwargs) if plan.shape is not None else NotImplemented
+        if out is NotImplemented:
+            out = func(*args, **kwargs)
         outputs = [out] if isinstance(out, torch.Tensor) else _tensors((out,), {})
         if not any(t.is_meta for t in outputs or inputs):
             return out
@@ -112,6 +117,7 @@ class Recorder(TorchDispatchMode):
             composite and func.overloadpacket not in _KEPT_WHOLE,
             resizes or not aliases,
             _SPECIAL.get(func),
+            shape_of(func),
             kernels.SCRATCH.get(func),
             kernels.HOST_OUTPUTS.get(func, ()),
         )
