@@ -4,39 +4,46 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from operator import attrgetter
+
+_address = attrgetter("address")
 
 
 class Block:
     """A range of device addresses: handed out, waiting for streams, free, or address space without memory.
 
     `size` is the whole block, `requested` what was asked for. `prev` and `next` are its neighbours in the same
-    segment. `free`: cached, ready to be handed out. `mapped` False: address space of an expandable segment that no
-    memory backs. `uses` are the streams that record_stream named, None for none. `idle_since` is the number of
-    searches made before the block became free, kept only under garbage collection.
+    segment. `free`: cached, ready to be handed out. `uses` are the streams that record_stream named, None for none.
+    `idle_since` is the number of searches made before the block became free, known only under garbage collection.
 
     Splitting and merging keep the object at the lower address, so the first block of a segment never changes.
     """
 
-    __slots__ = ("address", "free", "idle_since", "mapped", "next", "pool", "prev", "requested", "size", "uses")
+    __slots__ = ("address", "free", "idle_since", "next", "pool", "prev", "requested", "size", "uses")
 
-    next: Block | None
-    prev: Block | None
+    requested: int
+    idle_since: int
+    uses: set[int] | None
 
-    def __init__(self, pool: FreeBlocks, address: int, size: int) -> None:
+    def __init__(
+        self, pool: FreeBlocks, address: int, size: int, prev: Block | None = None, next: Block | None = None
+    ) -> None:
         self.pool = pool
         self.address = address
         self.size = size
-        self.requested = 0
-        self.prev = None
-        self.next = None
+        self.prev = prev
+        self.next = next
         self.free = False
-        self.mapped = True
-        self.uses: set[int] | None = None
-        self.idle_since = 0
+        self.uses = None
 
     @property
     def stream(self) -> int:
         return self.pool.stream
+
+    @property
+    def mapped(self) -> bool:
+        """False for address space of an expandable segment that no memory backs."""
+        return self.address not in self.pool.unmapped
 
     @property
     def split(self) -> bool:
@@ -45,11 +52,10 @@ class Block:
 
     def cut(self, size: int) -> Block:
         """Keeps the first `size` bytes and gives back the rest as a block of its own."""
-        rest = Block(self.pool, self.address + size, self.size - size)
-        rest.prev, rest.next = self, self.next
-        if rest.next is not None:
-            rest.next.prev = rest
-        self.next = rest
+        after = self.next
+        rest = self.next = Block(self.pool, self.address + size, self.size - size, self, after)
+        if after is not None:
+            after.prev = rest
         self.size = size
         return rest
 
@@ -70,53 +76,53 @@ class FreeBlocks:
     addresses here, so that is the oldest segment first and then the address within it: the order of PyTorch since
     pull request 183591. Up to 2.11 the driver's addresses alone decided.
 
-    Blocks lie in one bucket of addresses per exact size, because training asks for the same sizes over and over:
-    most searches end at the bucket of that very size. `sizes` lists the buckets' sizes in order; an empty bucket
-    stays until a search passes over it.
+    Blocks lie in one bucket per exact size, ordered by address, because training asks for the same sizes over and
+    over: many searches end at the bucket of that very size. `sizes` lists the buckets' sizes in order; an empty
+    bucket stays until a search passes over it.
     """
 
-    __slots__ = ("at", "buckets", "largest_rest", "sizes", "small", "stream", "unmapped")
+    __slots__ = ("buckets", "largest_rest", "sizes", "small", "stream", "unmapped")
 
     def __init__(self, *, small: bool, stream: int, largest_rest: int) -> None:
         self.small = small
         self.stream = stream
         self.largest_rest = largest_rest
         """A block is split when more than this many bytes would be left over."""
-        self.at: dict[int, Block] = {}
-        """The free blocks by address."""
-        self.buckets: dict[int, list[int]] = {}
+        self.buckets: dict[int, list[Block]] = {}
         self.sizes: list[int] = []
         self.unmapped: dict[int, Block] = {}
         """The address space without memory, by address."""
 
+    def __iter__(self) -> Iterator[Block]:
+        for bucket in self.buckets.values():
+            yield from bucket
+
     def add(self, block: Block) -> None:
         block.free = True
-        self.at[block.address] = block
         bucket = self.buckets.get(block.size)
-        if bucket:
-            insort(bucket, block.address)
-        elif bucket is None:
+        if bucket is None:
             insort(self.sizes, block.size)
-            self.buckets[block.size] = [block.address]
+            self.buckets[block.size] = [block]
+        elif bucket:
+            insort(bucket, block, key=_address)
         else:
-            bucket.append(block.address)
+            bucket.append(block)
 
     def remove(self, block: Block) -> None:
         block.free = False
-        del self.at[block.address]
-        self.buckets[block.size].remove(block.address)
+        self.buckets[block.size].remove(block)
 
     def best(self, size: int) -> Block | None:
         """The best block for `size` bytes; None if there is none."""
         bucket = self.buckets.get(size) or self._bucket_from(size)
-        return None if bucket is None else self.at[bucket[0]]
+        return None if bucket is None else bucket[0]
 
     def take(self, size: int) -> Block | None:
         """Removes and returns the best block for `size` bytes; None if there is none."""
         bucket = self.buckets.get(size) or self._bucket_from(size)
         if bucket is None:
             return None
-        block = self.at.pop(bucket.pop(0))
+        block = bucket.pop(0)
         block.free = False
         return block
 
@@ -124,12 +130,10 @@ class FreeBlocks:
         """The blocks of at least `size` bytes, best first."""
         bucket = self._bucket_from(size)
         while bucket is not None:
-            for address in bucket:
-                block = self.at[address]
-                yield block
-            bucket = self._bucket_from(block.size + 1)
+            yield from bucket
+            bucket = self._bucket_from(bucket[0].size + 1)
 
-    def _bucket_from(self, size: int) -> list[int] | None:
+    def _bucket_from(self, size: int) -> list[Block] | None:
         """The first bucket with blocks in it for `size` and above; the empty ones on the way are dropped."""
         sizes, buckets = self.sizes, self.buckets
         position = bisect_left(sizes, size)

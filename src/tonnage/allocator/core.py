@@ -92,7 +92,7 @@ class BlockAllocator:
     @property
     def allocated(self) -> int:
         """Bytes of the blocks handed out and not freed."""
-        idle = sum(block.size for pools in self._pools.values() for pool in pools for block in pool.at.values())
+        idle = sum(block.size for pools in self._pools.values() for pool in pools for block in pool)
         return self.reserved - idle - sum(block.size for block in self._waiting)
 
     def malloc(self, nbytes: int, stream: int = 0) -> Block:
@@ -102,7 +102,7 @@ class BlockAllocator:
         """
         size = (nbytes + 511) & -512 if self._plain_rounding else self.settings.rounded(nbytes)
         if nbytes == 0:
-            return Block(self._small, 0, 0)
+            return _nothing(self._small)
         if stream != self._stream:
             self._use_stream(stream)
         pool = self._small if size <= SMALL_SIZE else self._large
@@ -137,7 +137,7 @@ class BlockAllocator:
 
     def record_stream(self, block: Block, stream: int) -> None:
         """Says that work on `stream` uses `block`, so that freeing it must wait for that stream."""
-        if stream != block.stream:
+        if stream != block.stream and block.size:
             block.uses = (block.uses or set()) | {stream}
 
     def process_events(self) -> None:
@@ -241,7 +241,7 @@ class BlockAllocator:
         target = self.reserved - int(self.settings.garbage_collection_threshold * self.limit)
         if self._whole is None or target <= 0:
             return
-        idle = [block for _, large in self._pools.values() for block in large.at.values() if not block.split]
+        idle = [block for _, large in self._pools.values() for block in large if not block.split]
         reclaimed = 0
         while idle and reclaimed < target:
             ages = [self._searches - block.idle_since for block in idle]
@@ -251,6 +251,13 @@ class BlockAllocator:
                     self._whole.release(block)
                     reclaimed += block.size
             idle = [block for block, age in zip(idle, ages, strict=True) if age < mean]
+
+
+def _nothing(pool: FreeBlocks) -> Block:
+    """What a request for no bytes gets: PyTorch's null pointer."""
+    block = Block(pool, 0, 0)
+    block.requested = 0
+    return block
 
 
 def _limit(settings: Settings, total_memory: int | None) -> int | None:

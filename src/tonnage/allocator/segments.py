@@ -53,7 +53,7 @@ class WholeSegments:
         self._driver.free(block.size, small=block.pool.small)
 
     def release_free(self, pool: FreeBlocks) -> None:
-        for block in list(pool.at.values()):
+        for block in list(pool):
             if not block.split:
                 self.release(block)
 
@@ -81,7 +81,7 @@ class ExpandableSegments:
         return block
 
     def release_free(self, pool: FreeBlocks) -> None:
-        for block in list(pool.at.values()):
+        for block in list(pool):
             self._unmap(block)
 
     def _page(self, pool: FreeBlocks) -> int:
@@ -98,7 +98,6 @@ class ExpandableSegments:
         page = self._page(pool)
         length = -(-self._range // page) * page
         block = Block(pool, self._driver.reserve(length, alignment=page), length)
-        block.mapped = False
         self.heads[block] = None
         pool.unmapped[block.address] = block
         return block
@@ -113,9 +112,7 @@ class ExpandableSegments:
         del pool.unmapped[block.address]
         if nbytes < block.size:
             rest = block.cut(nbytes)
-            rest.mapped = False
             pool.unmapped[rest.address] = rest
-        block.mapped = True
         return _merge_free(block)
 
     def _unmap(self, block: Block) -> None:
@@ -138,7 +135,6 @@ class ExpandableSegments:
     def _forget(self, block: Block) -> None:
         """Joins the block that lost its memory with the unmapped ones around it; a range all unmapped goes."""
         unmapped = block.pool.unmapped
-        block.mapped = False
         if block.next is not None and not block.next.mapped:
             del unmapped[block.next.address]
             block.absorb_next()

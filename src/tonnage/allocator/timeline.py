@@ -97,15 +97,15 @@ def _run(ledger: Ledger, allocator: BlockAllocator, changes: list[int], reserved
     """Steps `allocator` through `ledger`, writing the change of the allocated bytes and the reserved ones per event."""
     sizes, streams = ledger.sizes, ledger.streams
     malloc, free, held = allocator.malloc, allocator.free, allocator.driver.reserved_bytes.all
-    blocks: list[Block] = []
+    blocks: dict[int, Block] = {}
     for kind, argument in zip(ledger.kinds, ledger.arguments, strict=True):
         if kind == _ALLOC:
             block = malloc(sizes[argument], streams[argument])
-            blocks.append(block)
+            blocks[argument] = block
             block_sizes.append(block.size)
             changes.append(block.size)
         elif kind == _FREE:
-            block = blocks[argument]
+            block = blocks.pop(argument)
             changes.append(-block.size)
             free(block)
         else:
