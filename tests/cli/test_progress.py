@@ -57,13 +57,13 @@ def test_a_terminal_gets_a_spinner_that_is_gone_at_the_end(begun, monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm-256color")
-    threads = threading.active_count()
     with progress() as say:
         say("forward done")
         begun()
         say("[bold]backward[/] done")
     assert "[bold]backward[/] done" in stream.getvalue()
-    assert threading.active_count() == threads
+    shown, hidden = stream.getvalue().rfind("\x1b[?25h"), stream.getvalue().rfind("\x1b[?25l")
+    assert shown > hidden >= 0  # the cursor is back
 
 
 def test_nothing_begins_after_the_end(begun, capsys):

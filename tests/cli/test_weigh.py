@@ -84,8 +84,9 @@ def test_several_subjects_are_compared(pipeline, capsys):
 class TestExitCodes:
     @pytest.mark.parametrize(
         "total, code",
-        [(1024 * MiB, 0), ((20 + 120) * MiB, 0), (50 * MiB, 1), (None, 0)],
-        ids=["fits", "tight", "does not fit", "no card"],
+        # 20 MiB in a context of 100 to 150, typically 120
+        [(1024 * MiB, 0), (140 * MiB, 0), (139 * MiB, 1), (50 * MiB, 1), (None, 0)],
+        ids=["fits", "tight", "tight, and a typical card runs out", "does not fit", "no card"],
     )
     def test_of_a_verdict(self, pipeline, handmade, capsys, total, code):
         pipeline.answers["bert"] = handmade(total=total)

@@ -46,7 +46,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     @property
     def fits(self) -> bool:
-        return self.answer != "does not fit"
+        """Whether the run lasts on the typical card."""
+        return self.headroom_bytes >= 0
 
 
 def judge(recording: Recording, card: Card, settings: Settings) -> tuple[Verdict, Timeline]:

@@ -1,6 +1,6 @@
 """The command line. stdout is the report, stderr is everything else.
 
-Exit codes: 0 fine, 1 does not fit the card that was named, 2 could not be done as asked, 130 interrupted.
+Exit codes: 0 fine, 1 runs out on the card that was named, 2 could not be done as asked, 130 interrupted.
 Written with click and not with typer, which since 0.29 brings pydantic along and no longer shares click's exceptions.
 """
 

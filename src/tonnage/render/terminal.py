@@ -127,7 +127,7 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
 
 
 def _headroom(verdict: Verdict) -> str:
-    if not verdict.fits:
+    if verdict.answer == "does not fit":
         return f": short by {format_bytes(-verdict.headroom_bytes)}"
     return f": headroom {format_bytes(verdict.headroom_low)} to {format_bytes(verdict.headroom_high)}"
 
