@@ -280,7 +280,7 @@ class VirtualGpu:
             context_bytes_low=self.context.low,
             context_bytes_high=self.context.high,
             torch_rules=self.rules.version,
-            torch_running=torch.__version__,
+            torch_running=str(torch.__version__),  # a TorchVersion is no plain str, and is not saved
             python=platform.python_version(),
             alloc_conf=self.alloc_conf,
             libraries=_installed(),
