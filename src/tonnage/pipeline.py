@@ -8,9 +8,10 @@ from typing import Any
 
 from tonnage import __version__
 from tonnage.allocator import Settings, Timeline
+from tonnage.analyses.fit import judge, replay_without_limit
 from tonnage.analyses.memory import account_memory
 from tonnage.analyses.parameters import count_parameters
-from tonnage.analyses.verdict import Verdict, judge, replay_without_limit
+from tonnage.analyses.verdict import Verdict
 from tonnage.errors import BadOption
 from tonnage.gpus import Card, find_card
 from tonnage.recording import Assumption, Recording

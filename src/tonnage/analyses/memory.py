@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
-from tonnage.allocator import Timeline
 from tonnage.analyses.known import Known
 from tonnage.analyses.place import Place, place_of
 from tonnage.ledger import Category
 from tonnage.recording import Recording
+
+if TYPE_CHECKING:
+    from tonnage.allocator import Timeline  # a saved report is shown without the allocator
 
 START = "start"
 """The mark that the peak is looked for after; what happened before it belongs to nobody's step."""

@@ -49,10 +49,10 @@ def _add_categories(table: Table, report: Report, glyphs: Glyphs, room: int) -> 
         size = peak.by_category[category]
         if size:
             share = size / peak.allocated_bytes
+            percent = f"{share:.1%}" if share >= 0.001 else "<0.1%"
             drawn = Text(bar(share, room, glyphs), style="cyan")
-            table.add_row(
-                name, f"{size:,}", format_bytes(size), f"{share:.1%}", drawn, peak.by_category_known[category]
-            )
+            known = peak.by_category_known[category]
+            table.add_row(name, f"{size:,}", format_bytes(size), percent, drawn, known)
 
 
 def _add_bridge(table: Table, report: Report) -> None:

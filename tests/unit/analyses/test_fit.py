@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tonnage.allocator import Settings
-from tonnage.analyses.verdict import judge
+from tonnage.analyses.fit import judge
 from tonnage.gpus import find_card
 from tonnage.ledger import Category, Kind
 
