@@ -5,7 +5,9 @@
 The trace is made here, in the manner of a transformer's training step: persistent weights and optimizer states,
 activations of a forward pass kept until the backward pass, short-lived temporaries in between, about 10,000
 allocations a step, a batch in eight of another length. The counter is the floor of what any replay costs in Python:
-a dictionary of the live sizes, their sum, and its peak.
+a dictionary of the live sizes, their sum, and its peak. A replay is a dozen times that, because two of three
+requests here cut a block and two of three frees merge one: an object, two links and a place in an ordered list each.
+Writing `malloc` and `free` out without calls, or without Python's garbage collector, moved it by less than 3 %.
 """
 
 from __future__ import annotations
@@ -101,12 +103,12 @@ def step_through(ledger: Ledger) -> int:
 
 
 def timed(work: Callable[[], object], *, events: int, runs: int) -> list[float]:
-    """Events per second of each run."""
+    """Events per second of processor time, of each run: other work on the machine moves it little."""
     rates = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        rates.append(events / (time.perf_counter() - start))
+        rates.append(events / (time.process_time() - start))
     return rates
 
 

@@ -284,6 +284,13 @@ class TestLimit:
         assert allocator.reserved == 72 * MiB
         assert [segment["total_size"] // MiB for segment in allocator.segments()] == [22, 20, 30]
 
+    def test_the_only_idle_segment_is_as_old_as_the_mean(self):
+        settings = Settings(garbage_collection_threshold=0.1, per_process_memory_fraction=0.5)
+        allocator = CachingAllocator(settings, total_memory=200 * MiB)
+        allocator.free(allocator.malloc(20 * MiB))
+        allocator.malloc(30 * MiB)
+        assert allocator.reserved == 30 * MiB
+
     def test_nothing_is_collected_below_the_threshold(self):
         settings = Settings(garbage_collection_threshold=0.9, per_process_memory_fraction=0.5)
         allocator = CachingAllocator(settings, total_memory=200 * MiB)

@@ -63,7 +63,13 @@ class Plain:
 
 
 SIZES = st.one_of(
-    st.integers(1, 3000), st.integers(1, 2 * MiB), st.integers(1, 30 * MiB), st.sampled_from([MiB, 4 * MiB, 11 * MiB])
+    st.integers(1, 3000),
+    st.integers(1, 2 * MiB),
+    st.integers(1, 30 * MiB),
+    # few sizes, so that holes are refilled, cut and merged
+    st.sampled_from([512, 1024, 256 * 1024, MiB]),
+    st.sampled_from([2 * MiB, 3 * MiB, 4 * MiB, 6 * MiB, 11 * MiB]),
+    st.sampled_from([2 * MiB, 3 * MiB, 4 * MiB, 6 * MiB, 11 * MiB]),
 )
 STEPS = st.lists(
     st.one_of(

@@ -45,6 +45,19 @@ def test_inactive_split_counts_what_emptying_cannot_give_back():
     assert allocator.reserved == 22 * MiB
 
 
+def test_inactive_split_when_the_front_of_a_split_segment_is_cut_again():
+    # GIVEN a hole of 6 MiB in front of 4 MiB in use, and 10 MiB behind
+    allocator = CachingAllocator()
+    hole = allocator.malloc(6 * MiB)
+    allocator.malloc(4 * MiB)
+    allocator.free(hole)
+    # WHEN 2 MiB are cut off the hole THEN there are still two free parts
+    allocator.malloc(2 * MiB)
+    stats = allocator.stats()
+    assert stats["inactive_split.all.current"] == 2
+    assert stats["inactive_split_bytes.all.current"] == 14 * MiB
+
+
 def test_resetting_peaks_and_sums():
     allocator = used()
     current = allocator.allocated
