@@ -7,7 +7,7 @@ activations of a forward pass kept until the backward pass, short-lived temporar
 allocations a step, a batch in eight of another length. The counter is the floor of what any replay costs in Python:
 a dictionary of the live sizes, their sum, and its peak. A replay is a dozen times that, because two of three
 requests here cut a block and two of three frees merge one: an object, two links and a place in an ordered list each.
-Writing `malloc` and `free` out without calls, or without Python's garbage collector, moved it by less than 3 %.
+Writing `malloc` and `free` out without calls, or without Python's garbage collector, moved it by a few percent only.
 """
 
 from __future__ import annotations

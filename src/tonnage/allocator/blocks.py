@@ -72,9 +72,10 @@ class Block:
 class FreeBlocks:
     """The free blocks of one pool ("small" or "large") on one stream.
 
-    A search gives the smallest block that holds the size; ties go to the lowest address. Segments get rising
-    addresses here, so that is the oldest segment first and then the address within it: the order of PyTorch since
-    pull request 183591. Up to 2.11 the driver's addresses alone decided.
+    A search gives the smallest block that holds the size; ties go to the lowest address, as in PyTorch up to 2.11
+    (BlockComparatorSize). Segments get rising addresses here, so that is also the oldest segment first and then the
+    address within it, the order of pytorch/pytorch#183591 (May 2026). Builds between #178362 and that one took the
+    block object that was made first, which is not modelled.
 
     Blocks lie in one bucket per exact size, ordered by address, because training asks for the same sizes over and
     over: many searches end at the bucket of that very size. `sizes` lists the buckets' sizes in order; an empty
