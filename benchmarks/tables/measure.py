@@ -1,7 +1,7 @@
 """An ordinary script that measures activation memory on a CUDA card; nothing in it knows of tonnage.
 
-For VGG16 and T5-small it prints the increase of `torch.cuda.memory_allocated` over one forward pass, inputs and outputs
-still held, as the mean of three repeats: what the published report tabulates. On a machine with a card, run it as it is;
+For VGG16 and T5-small it prints the increase of `torch.cuda.memory_allocated` over one forward pass, inputs and
+outputs still held, as the mean of three repeats: what the published report tabulates. On a machine with a card, run it;
 `tables.py` beside it runs it on a virtual one.
 """
 
