@@ -14,6 +14,10 @@ from torch import nn
 def mlp():
     return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
 
+def chatty():
+    print("hello from the factory")
+    return mlp()
+
 def broken():
     raise KeyError("hidden_size")
 
@@ -45,6 +49,13 @@ def test_inference(models, capsys):
     assert categories["gradient"] == categories["optimizer"] == 0
     assert report["verdict"]["answer"] == "fits"
     assert report["environment"]["total_memory"] == report["verdict"]["total_bytes"]
+
+
+def test_what_the_factory_prints_is_no_part_of_the_report(models, capsys):
+    assert main(["weigh", f"{models}:chatty", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["parameters"]["total"] == PARAMETERS
+    assert "hello from the factory" in err
 
 
 def test_training_with_adam_holds_two_states_for_each_parameter(models, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def weigh(subjects: tuple[str, ...], json_file: str | None, saved: str | None, *
 
 
 def _weigh(subject: str, options: dict[str, Any]) -> Report:
-    with progress() as say:
+    with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the report
         say(f"{subject}: loading PyTorch")
         from tonnage import pipeline
 
