@@ -21,7 +21,7 @@ def format_bytes(n: int) -> str:
     """`n` in the largest binary unit that keeps it at 1 or more.
 
     >>> format_bytes(8519680), format_bytes(512), format_bytes(-2 * GiB)
-    ('8.13 MiB', '512 B', '-2.00 GiB')
+    ('8.12 MiB', '512 B', '-2.00 GiB')
     """
     for name, size in reversed(_BINARY.items()):
         if abs(n) >= size:

@@ -39,7 +39,7 @@ def staging(reduction: Reduction, *, sm_count: int, threads_per_sm: int, accumul
     """Bytes of the staging buffer and of the semaphores; (0, 0) when one block does for each output.
 
     >>> staging(Reduction(768, 8192, fastest=False), sm_count=108, threads_per_sm=2048)   # A100
-    (50331648, 384)
+    (50331648, 24)
     """
     outputs, inputs, fastest, vector = reduction
     dim0, dim1 = (inputs, outputs) if fastest else (outputs, inputs)
