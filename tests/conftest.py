@@ -1,6 +1,11 @@
-"""Reports made by hand, for whatever reads one."""
+"""The surroundings of every test, and reports made by hand for whatever reads one."""
 
 from __future__ import annotations
+
+import os
+import socket
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
 
 import msgspec
 import pytest
@@ -15,9 +20,35 @@ from tonnage.report import Input, Report, Subject
 from tonnage.scenario import Scenario
 from tonnage.trace import Trace
 
+LOCAL = {"", "localhost", "127.0.0.1", "::1"}
 MiB = 2**20
 CATEGORIES = [category.name.lower() for category in Category]
 RULES = ("activation", "temporary", "workspace")
+
+
+@pytest.fixture(autouse=True)
+def same_surroundings(monkeypatch):
+    """80 columns, no colour asked for or forbidden, and PyTorch's own allocator settings."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_network(request, monkeypatch):
+    """A test that asks for another machine's address fails, unless it is marked `network`."""
+    if request.node.get_closest_marker("network"):
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        return
+    real = socket.getaddrinfo
+
+    def local_only(host, *arguments, **options):
+        name = host.decode() if isinstance(host, bytes) else host or ""
+        if name not in LOCAL:
+            raise OSError(f"a test asked for the address of {name}")
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local_only)
 
 
 def make_peak(scale: int = 1, **by_category: int) -> Peak:
