@@ -14,7 +14,7 @@ TABLES_TRANSFORMERS := transformers==4.52.4
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 TORCHVISION := $(shell grep '^torchvision==' constraints.txt)
-PIP := -m pip --quiet --disable-pip-version-check install
+PIP := -m pip -qq --disable-pip-version-check install
 
 # Every model that is named here is in the catalogue, so nothing needs the hub.
 export HF_HUB_OFFLINE := 1
@@ -52,9 +52,10 @@ format: $(READY)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(READY)  ## Write the tables of docs/gpus.md and docs/models.md anew
+docs: $(READY)  ## Write the generated parts of docs/ anew
 	$(BIN)/python docs/gpus_table.py
 	$(BIN)/python docs/models_table.py
+	$(BIN)/python docs/commands_help.py
 
 tables: $(TABLES_READY)  ## The published tables with the libraries of their month, to the printed digit
 	$(TABLES_VENV)/bin/python benchmarks/tables/tables.py --exact
