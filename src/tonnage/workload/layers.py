@@ -100,12 +100,13 @@ def _embedding(layer: nn.Embedding | nn.EmbeddingBag, model: nn.Module, scenario
 
 def _convolution(layer: Any, model: nn.Module, scenario: Scenario) -> _Guess:
     because = f"{type(layer).__name__}({layer.in_channels}, {layer.out_channels})"
-    if isinstance(layer, nn.Conv1d):
+    dimensions = len(layer.kernel_size)
+    if dimensions == 1:
         shape: tuple[int, ...] = (scenario.seq or _SEQ,)
         uses = "seq"
     else:
         side = scenario.image_size or _own_image_size(model) or _IMAGE
-        shape = (side, side) if isinstance(layer, nn.Conv2d) else (_FRAMES, side, side)
+        shape = (side, side) if dimensions == 2 else (_FRAMES, side, side)
         uses = "image_size"
     return _Guess((scenario.batch, layer.in_channels, *shape), because, uses=frozenset({uses}))
 
@@ -158,7 +159,7 @@ _RULES: dict[type[nn.Module] | tuple[type[nn.Module], ...], Callable[[Any, nn.Mo
     (nn.Embedding, nn.EmbeddingBag): _embedding,
     nn.MultiheadAttention: _attention,  # before Linear: its projections are Linear layers inside it
     nn.RNNBase: _recurrent,
-    (nn.Conv1d, nn.Conv2d, nn.Conv3d): _convolution,
+    nn.modules.conv._ConvNd: _convolution,
     nn.Linear: _linear,
     (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm,
     (nn.LayerNorm, nn.RMSNorm): _layer_norm,

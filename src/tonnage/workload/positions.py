@@ -19,14 +19,14 @@ class Positions(NamedTuple):
     path: str
 
 
-def absolute_positions(model: nn.Module, *, decoder: bool) -> Positions | None:
+def absolute_positions(model: nn.Module, *, decoder: bool | None = None) -> Positions | None:
     """The smallest table of absolute token positions, or None where positions are relative or rotary.
 
-    `decoder` looks at the decoder of an encoder-decoder model, otherwise decoders are left out.
+    `decoder` says which half of an encoder-decoder model to look at; None: the whole of any other.
     """
     tables = [*_embeddings(model), *_buffers(model)]
-    fitting = [t for t in tables if ("decoder" in t.path) == decoder and not _OTHER_SENSES.search(t.path)]
-    return min(fitting, default=None)
+    fitting = [table for table in tables if decoder is None or ("decoder" in table.path) == decoder]
+    return min((table for table in fitting if not _OTHER_SENSES.search(table.path)), default=None)
 
 
 def _embeddings(model: nn.Module) -> list[Positions]:

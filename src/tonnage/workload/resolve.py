@@ -85,9 +85,9 @@ def _find_on_hub(text: str, path: Path) -> configs.FoundConfig:
 
 
 def _no_subject(text: str, path: Path) -> UnknownModel | BadOption:
-    if path.is_dir():
+    if text and path.is_dir():
         return UnknownModel(f"the folder {text} has no config.json", hint="name a folder that has one")
-    if path.exists():
+    if path.is_file():
         return BadOption(f"{text} is not a config nor a Python file", hint=_FORMS)
     if "/" in text or path.suffix == ".json":
         return UnknownModel(f"there is no file or folder {text}", hint="check the path; " + _FORMS)

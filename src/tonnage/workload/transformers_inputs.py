@@ -143,7 +143,7 @@ class Maker:
         return "seq" if self.scenario.seq is not None else "tonnage's default seq"
 
     def _length(self, *, decoder: bool, default: int) -> int:
-        limit = absolute_positions(self.model, decoder=decoder)
+        limit = absolute_positions(self.model, decoder=decoder if self.is_encoder_decoder else None)
         trained = getattr(self._text_config(decoder=decoder), "max_position_embeddings", None)
         trained = trained if isinstance(trained, int) and trained > 0 else None
         wanted = self.scenario.seq
