@@ -10,12 +10,6 @@ import pytest
 import tonnage
 
 
-@pytest.fixture(autouse=True)
-def plain_surroundings(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-
 @pytest.fixture
 def pipeline(monkeypatch, handmade, handmade_recording):
     """The stub: `calls` is what it was called with, `answers` what it gives by subject (or raises)."""

@@ -12,13 +12,13 @@ PATIENCE = 1.0
 
 
 @contextmanager
-def progress(*, patience: float = PATIENCE) -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Callable[[str], None]]:
     """Gives a function to call with what is being done.
 
-    After `patience` seconds a terminal shows a spinner with the latest of it; anything else gets it as one line.
+    After PATIENCE a terminal shows a spinner with the latest of it; anything else gets it as one line.
     """
     shown = _Shown()
-    timer = threading.Timer(patience, shown.begin)
+    timer = threading.Timer(PATIENCE, shown.begin)
     timer.daemon = True
     timer.start()
     try:

@@ -31,9 +31,7 @@ class Stream(io.TextIOWrapper):
 
 
 @pytest.fixture(autouse=True)
-def plain_surroundings(monkeypatch):
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
+def terminal_with_colours(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
