@@ -223,7 +223,10 @@ class VirtualGpu:
         self._not_counted[what, reason] = self._not_counted.get((what, reason), 0) + 1
 
     def place_of(self, tensor: torch.Tensor) -> Place:
+        functorch = torch._C._functorch
         with torch._C.DisableTorchFunction():
+            while functorch.is_functorch_wrapped_tensor(tensor):
+                tensor = functorch.get_unwrapped(tensor)
             return self.storages.place_of(tensor)
 
     @contextmanager
