@@ -22,7 +22,7 @@ from tonnage.trace import Trace
 
 LOCAL = {"", "localhost", "127.0.0.1", "::1"}
 MiB = 2**20
-CATEGORIES = [category.name.lower() for category in Category]
+CATEGORIES = [*(category.name.lower() for category in Category), "rounding"]
 RULES = ("activation", "temporary", "workspace")
 
 

@@ -24,9 +24,9 @@ def broken():
 def nothing():
     return 3
 """
-# 784 * 128 + 128 + 128 * 10 + 10 parameters; as blocks of 512 B: 401,408 + 512 + 5,120 + 512
+# 784 * 128 + 128 + 128 * 10 + 10 parameters of 4 B
 PARAMETERS = 101_770
-PARAMETER_BLOCKS = 407_552
+PARAMETER_BYTES = 407_080
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_inference(models, capsys):
     report = weighed(capsys, f"{models}:mlp", "--batch", "4", "--gpu", "T4")
     assert report["parameters"]["total"] == PARAMETERS
     categories = report["memory"]["peak"]["by_category"]
-    assert categories["parameter"] == PARAMETER_BLOCKS
-    assert categories["input"] == 25 * 512  # 4 * 784 * 4 = 12,544 B are 24.5 blocks
+    assert categories["parameter"] == PARAMETER_BYTES
+    assert categories["input"] == 4 * 784 * 4
     assert categories["gradient"] == categories["optimizer"] == 0
     assert report["verdict"]["answer"] == "fits"
     assert report["environment"]["total_memory"] == report["verdict"]["total_bytes"]
@@ -61,8 +61,8 @@ def test_what_the_factory_prints_is_no_part_of_the_report(models, capsys):
 def test_training_with_adam_holds_two_states_for_each_parameter(models, capsys):
     report = weighed(capsys, f"{models}:mlp", "--mode", "training", "--optimizer", "adam", "--batch", "4")
     peak = report["memory"]["peak"]
-    assert peak["by_category"]["parameter"] == PARAMETER_BLOCKS
-    assert peak["by_category"]["optimizer"] == 2 * PARAMETER_BLOCKS
+    assert peak["by_category"]["parameter"] == PARAMETER_BYTES
+    assert peak["by_category"]["optimizer"] == 2 * PARAMETER_BYTES
     assert sum(peak["by_category"].values()) == peak["allocated_bytes"]
     assert report["verdict"] is None
     assert any("A100-SXM4-80GB" in assumption["what"] for assumption in report["assumptions"])

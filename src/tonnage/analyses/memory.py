@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 START = "start"
 """The mark that the peak is looked for after; what happened before it belongs to nobody's step."""
 
-_RULES = {Category.ACTIVATION, Category.TEMPORARY, Category.WORKSPACE}
+ROUNDING = "rounding"
+"""Not a category of allocations but of each one: the part of its block that nobody asked for."""
+
+_RULES = {"activation", "temporary", "workspace"}
 """What depends on which kernel CUDA chooses, which is a rule; everything else follows from shapes alone."""
 
 
 class Peak(Struct, frozen=True, kw_only=True):
     """The instant with the most memory allocated, and the most that allocator and process hold at any time.
 
-    `by_category` is in whole allocator blocks, so that it sums to `allocated_bytes`. `reserved_bytes` is what
+    `by_category` is in bytes as asked for, plus "rounding": what the allocator's blocks are larger than that (multiples
+    of 512 B, and up to 1 MiB of a block that is not split), so that it sums to `allocated_bytes`. `reserved_bytes` is what
     `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
     `context_bytes`, with the range that drivers differ in.
     """
@@ -85,10 +89,8 @@ def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak
     environment = recording.environment
     allocated = timeline.allocated[at]
     reserved = max(timeline.reserved[start:])
-    found = timeline.by_category(at)
-    by_category = {category: found.get(category, 0) for category in Category}
+    by_category = _by_category(recording, timeline, at)
     assert sum(by_category.values()) == allocated, "the categories do not sum to what is allocated"
-    known = {category: _how_known(category) for category in Category}
     place = place_of(recording, at)
     return Peak(
         allocated_bytes=allocated,
@@ -99,14 +101,24 @@ def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak
         process_high=reserved + environment.context_bytes_high,
         instant=str(place),
         place=place,
-        by_category={category.name.lower(): size for category, size in by_category.items()},
-        by_category_known={category.name.lower(): how for category, how in known.items()},
-        allocated_known="modelled" if any(by_category[c] for c in _RULES) else "exact",
+        by_category=by_category,
+        by_category_known={name: _how_known(name) for name in by_category},
+        allocated_known="modelled" if any(by_category[name] for name in _RULES) else "exact",
     )
 
 
-def _how_known(category: Category) -> Known:
-    return "modelled" if category in _RULES else "exact"
+def _by_category(recording: Recording, timeline: Timeline, at: int) -> dict[str, int]:
+    ledger = recording.ledger
+    found = dict.fromkeys((*(category.name.lower() for category in Category), ROUNDING), 0)
+    for number in ledger.live(at):
+        asked = ledger.sizes[number]
+        found[Category(ledger.categories[number]).name.lower()] += asked
+        found[ROUNDING] += timeline.block_sizes[number] - asked
+    return found
+
+
+def _how_known(name: str) -> Known:
+    return "modelled" if name in _RULES else "exact"
 
 
 def _instants(recording: Recording, timeline: Timeline, start: int) -> list[Instant]:

@@ -20,6 +20,7 @@ _NAMES = {
     "output": "outputs",
     "workspace": "library workspaces",
     "temporary": "temporaries",
+    "rounding": "allocator rounding",
 }
 """Categories as users call them, in the order they are shown in."""
 
