@@ -262,7 +262,7 @@ def _type(face: DeviceFace, func: Callable[..., Any], args: Args, kwargs: Kwargs
 def _getters() -> dict[Callable[..., Any], Handler]:
     tensor = torch.Tensor
     return {
-        tensor.device.__get__: _device_of,  # type: ignore[attr-defined]
+        tensor.device.__get__: _device_of,
         tensor.is_cuda.__get__: _is_cuda,  # type: ignore[attr-defined]
         tensor.is_cpu.__get__: _is_cpu,  # type: ignore[attr-defined]
         tensor.is_meta.__get__: _is_meta,  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ class Recorder(TorchDispatchMode):
     """Writes operators to the trace and births and deaths of storages to the ledger of `gpu`."""
 
     def __init__(self, gpu: VirtualGpu) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.gpu = gpu
         self.raw: list[tuple[Any, ...]] = []
         self._plans: dict[Any, Plan] = {}

@@ -27,12 +27,6 @@ class StorageRef(weakref.ref[torch.UntypedStorage]):
     number: int
     place: Place
 
-    def __new__(cls, storage: torch.UntypedStorage, callback: Callable[[StorageRef], None]) -> StorageRef:
-        return super().__new__(cls, storage, callback)
-
-    def __init__(self, storage: torch.UntypedStorage, callback: Callable[[StorageRef], None]) -> None:
-        super().__init__(storage, callback)
-
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
     return tensor.untyped_storage()

@@ -73,7 +73,7 @@ def test_small_tensors_keep_their_values():
         torch.empty(*LARGE).t(),
         torch.empty(1, 64).expand(*LARGE),
     ],
-    ids=str,
+    ids=lambda tensor: f"{tuple(tensor.shape)} {tensor.dtype}",
 )
 def test_shape_stride_and_type_are_kept(tensor):
     copied = copy_dataless(holder(a=tensor)).a

@@ -25,14 +25,14 @@ class Owners(NamedTuple):
 
 def owners_of(gradient: torch.Tensor) -> Owners:
     storage = gradient.untyped_storage()
-    return Owners(gradient._use_count(), torch._C._storage_Use_Count(storage._cdata))
+    return Owners(gradient._use_count(), torch._C._storage_Use_Count(storage._cdata))  # type: ignore[attr-defined]
 
 
 class _Probe(TorchDispatchMode):
     """Counts the owners of the first gradient that another is added to."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[Owners] = []
 
     @classmethod
@@ -56,8 +56,9 @@ def sole_owner() -> Owners:
         weight = torch.empty(2, 2, device="meta", requires_grad=True)
         product = weight @ weight.detach()
         total = (product * product).sum()
-        with _Probe() as probe:
-            total.backward()  # type: ignore[no-untyped-call]
+        probe = _Probe()
+        with probe:
+            total.backward()
     return probe.seen[0]
 
 
