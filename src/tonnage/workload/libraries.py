@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tonnage.errors import MissingLibrary
+from tonnage.workload.failures import blaming
 
 # The two operators whose absence stops torchvision's import (torchvision/_meta_registrations.py registers a fake
 # for them unconditionally; all others it guards by extension._has_ops()).
@@ -22,9 +23,10 @@ def load(name: str) -> Any:
     """The library `name`, imported; MissingLibrary if it is not installed."""
     if importlib.util.find_spec(name) is None:
         raise MissingLibrary(f"this model needs {name}, which is not installed", hint=f"pip install 'tonnage[{name}]'")
-    if name in ("torchvision", "timm", "transformers") and importlib.util.find_spec("torchvision") is not None:
-        _load_torchvision()  # the other two import it where it is installed
-    return importlib.import_module(name)
+    with blaming(f"importing {name}", hint=f"install versions that fit torch {torch.__version__}"):
+        if name in ("torchvision", "timm", "transformers") and importlib.util.find_spec("torchvision") is not None:
+            _load_torchvision()  # the other two import it where it is installed
+        return importlib.import_module(name)
 
 
 def label(library: ModuleType) -> str:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tonnage.errors import MissingLibrary
+from tonnage.errors import MissingLibrary, SubjectFailed
 from tonnage.workload import libraries, names, tensors
 
 # A torchvision as its pages describe it: the import fails unless both operators are known, and `built` says whether
@@ -52,6 +52,14 @@ def test_no_library_is_imported_before_it_is_named():
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_library_that_does_not_import_says_why(tmp_path, monkeypatch):
+    (tmp_path / "tonnage_test_broken.py").write_text("raise OSError('undefined symbol')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SubjectFailed, match="importing tonnage_test_broken failed") as caught:
+        libraries.load("tonnage_test_broken")
+    assert "OSError: undefined symbol" in caught.value.message
 
 
 def test_a_library_that_nobody_has():
