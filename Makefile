@@ -20,7 +20,7 @@ PIP := -m pip -qq --disable-pip-version-check install
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs tables bench clean
+.PHONY: help demo test lint format docs tables bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,9 +38,6 @@ demo: $(READY)  ## Weigh three models on a card you do not have, beside the publ
 
 test: lint  ## Style, types, import contracts and all tests that need no network
 	$(BIN)/python -m pytest -n $(JOBS)
-
-test-slow: $(READY)  ## The tests that take minutes
-	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## Style, types and import contracts alone
 	$(BIN)/ruff check
