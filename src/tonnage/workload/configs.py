@@ -64,6 +64,7 @@ def _hub_file(name: str) -> Path:
         return Path(cached)
     errors = hub.errors
     try:
+        _ask_once(hub, name)
         return Path(hub.hf_hub_download(name, "config.json", etag_timeout=_TIMEOUT))
     except errors.GatedRepoError:
         raise UnknownModel(
@@ -79,6 +80,16 @@ def _hub_file(name: str) -> Path:
             f"{name} has no config.json on the hub, so it is no transformers model", hint=hint_for(name)
         ) from None
     except (OSError, errors.HfHubHTTPError) as error:
+        raise _offline(name) from error
+
+
+def _ask_once(hub: Any, name: str) -> None:
+    """Returns if the hub has the file. The download would ask six times, over half a minute, where nobody answers."""
+    try:
+        hub.get_hf_file_metadata(hub.hf_hub_url(name, "config.json"), timeout=_TIMEOUT)
+    except hub.errors.HfHubHTTPError:
+        raise
+    except Exception as error:  # of whichever HTTP client this huggingface_hub uses: requests, httpx, httpx2
         raise _offline(name) from error
 
 

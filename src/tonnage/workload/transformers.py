@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ class TransformersWorkload(Workload):
 
     config: Any
     model_class: Any
+    own_head: bool = False
+    """The config says that the head is not tied to the embedding."""
 
     def build(self, scenario: Scenario) -> nn.Module:
         config = copy.deepcopy(self.config)
@@ -44,6 +46,8 @@ class TransformersWorkload(Workload):
                         hint="leave attention out: the library chooses",
                     ) from error
                 raise
+        if self.own_head:
+            _untie(model)
         return model
 
     def make_inputs(self, model: nn.Module, scenario: Scenario) -> Inputs:
@@ -72,7 +76,8 @@ def from_found(found: FoundConfig, *, trust_remote_code: bool = False) -> Transf
         with blaming(f"reading the config of {found.name}", hint=_HINT):
             config = known[model_type].from_dict(dict(found.data))
         data = None if found.checked else found.data
-        return _workload(config, found.architecture, name=found.name, source=found.source, data=data)
+        workload = _workload(config, found.architecture, name=found.name, source=found.source, data=data)
+        return replace(workload, own_head=found.data.get("tie_word_embeddings") is False)
     if remote and trust_remote_code:
         return _remote(found, remote)
     raise _unknown_type(found, transformers, known)
@@ -168,6 +173,16 @@ def _is_default(config: Any, size: str, data: Mapping[str, Any]) -> bool:
         return False
     aliases = [size, type(config).attribute_map.get(size, size)]
     return not any(alias in data for alias in aliases)
+
+
+def _untie(model: nn.Module) -> None:
+    """Parts head and embedding, as loading a checkpoint that stores both does.
+
+    transformers 5 ties the head of T5 1.1, Flan-T5 and mT5 whatever their config says, until it loads such a checkpoint.
+    """
+    embedding, head = (getattr(model, f"get_{side}_embeddings")() for side in ("input", "output"))
+    if head is not None and embedding is not None and head.weight is embedding.weight:
+        head.weight = nn.Parameter(torch.empty_like(head.weight))
 
 
 def _parts(config: Any) -> Iterator[Any]:
