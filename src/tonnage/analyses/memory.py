@@ -28,8 +28,8 @@ class Peak(Struct, frozen=True, kw_only=True):
     """The instant with the most memory allocated, and the most that allocator and process hold at any time.
 
     `by_category` is in bytes as asked for, plus "rounding": what the allocator's blocks are larger than that (multiples
-    of 512 B, and up to 1 MiB of a block that is not split), so that it sums to `allocated_bytes`. `reserved_bytes` is what
-    `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
+    of 512 B, and up to 1 MiB of a block that is not split), so that it sums to `allocated_bytes`. `reserved_bytes` is
+    what `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
     `context_bytes`, with the range that drivers differ in.
     """
 

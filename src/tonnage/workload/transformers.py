@@ -178,7 +178,7 @@ def _is_default(config: Any, size: str, data: Mapping[str, Any]) -> bool:
 def _untie(model: nn.Module) -> None:
     """Parts head and embedding, as loading a checkpoint that stores both does.
 
-    transformers 5 ties the head of T5 1.1, Flan-T5 and mT5 whatever their config says, until it loads such a checkpoint.
+    transformers 5 ties the head of T5 1.1, Flan-T5 and mT5 whatever their config says, until it loads one.
     """
     embedding, head = (getattr(model, f"get_{side}_embeddings")() for side in ("input", "output"))
     if head is not None and embedding is not None and head.weight is embedding.weight:
