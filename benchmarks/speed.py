@@ -3,8 +3,8 @@
     python benchmarks/speed.py              all of it, some minutes
     python benchmarks/speed.py bert show    parts by name
 
-bert     a BERT-base training step (batch 8, seq 128, AdamW) on the virtual GPU, recorded with the allocator live, against
-         the same step on the `meta` device unrecorded
+bert     a BERT-base training step (batch 8, seq 128, AdamW) on the virtual GPU, recorded with the allocator live,
+         against the same step on the `meta` device unrecorded
 tracker  BERT-base and GPT-2 training steps against torch's own MemTracker under FakeTensorMode
 llama    two Llama-3-70B bf16 training steps: wall seconds and the most resident memory of the process
 show     `tonnage show` of a saved report, as a whole process
