@@ -6,13 +6,13 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tonnage.workload import libraries
+from tonnage.scenario import Scenario
+from tonnage.workload import libraries, resolve
 from tonnage.workload.catalogue import Entry, all_entries, find_entry, names
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,24 +28,9 @@ def transformers() -> ModuleType:
     return module
 
 
-def build(transformers: ModuleType, entry: Entry) -> nn.Module:
-    data = dict(entry.config)
-    config = transformers.AutoConfig.for_model(data.pop("model_type"), **data)
+def build(entry: Entry) -> nn.Module:
     with torch.device("meta"):
-        model: nn.Module = getattr(transformers, entry.architecture)(config)
-    if entry.config.get("tie_word_embeddings") is False:
-        give_own_head(model)
-    return model
-
-
-def give_own_head(model: Any) -> None:
-    """Parts head and embedding, as loading a checkpoint that stores both does.
-
-    transformers 5 ties T5 whatever its config says, until it loads a checkpoint in which the two differ.
-    """
-    head = model.get_output_embeddings()
-    if head.weight is model.get_input_embeddings().weight:
-        head.weight = nn.Parameter(torch.empty_like(head.weight))
+        return resolve(entry.name).build(Scenario())
 
 
 def figure(entry: Entry) -> tuple[float, float]:
@@ -62,7 +47,7 @@ def figure(entry: Entry) -> tuple[float, float]:
 
 @pytest.mark.parametrize("entry", all_entries(), ids=lambda entry: entry.name)
 def test_the_model_that_is_built_has_the_parameters_the_entry_says(transformers: ModuleType, entry: Entry) -> None:
-    model = build(transformers, entry)
+    model = build(entry)
     assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
 
 

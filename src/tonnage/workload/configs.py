@@ -87,7 +87,7 @@ def _ask_once(hub: Any, name: str) -> None:
     """Returns if the hub has the file. The download would ask six times, over half a minute, where nobody answers."""
     try:
         hub.get_hf_file_metadata(hub.hf_hub_url(name, "config.json"), timeout=_TIMEOUT)
-    except hub.errors.HfHubHTTPError:
+    except (hub.errors.HfHubHTTPError, hub.errors.EntryNotFoundError):
         raise
     except Exception as error:  # of whichever HTTP client this huggingface_hub uses: requests, httpx, httpx2
         raise _offline(name) from error

@@ -253,6 +253,11 @@ def hub(monkeypatch):
     library = libraries.load("huggingface_hub")
     answers: dict[str, object] = {"cache": None}
 
+    def ask(url, timeout):
+        assert url.endswith("/config.json")
+        if isinstance(answers["hub"], Exception):
+            raise answers["hub"]
+
     def download(name, file, **options):
         assert file == "config.json"
         if isinstance(answers["hub"], Exception):
@@ -260,8 +265,15 @@ def hub(monkeypatch):
         return answers["hub"]
 
     monkeypatch.setattr(library, "try_to_load_from_cache", lambda name, file: answers["cache"])
+    monkeypatch.setattr(library, "get_hf_file_metadata", ask)
     monkeypatch.setattr(library, "hf_hub_download", download)
     return answers
+
+
+def test_nobody_answers(hub):
+    hub["hub"] = Exception("whatever the HTTP client of this version raises")
+    with pytest.raises(UnknownModel, match="the hub cannot be reached"):
+        resolve("someone/unheard-of")
 
 
 def failure(name: str) -> Exception:
