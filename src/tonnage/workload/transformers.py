@@ -76,11 +76,18 @@ def from_found(found: FoundConfig, *, trust_remote_code: bool = False) -> Transf
         with blaming(f"reading the config of {found.name}", hint=_HINT):
             config = known[model_type].from_dict(dict(found.data))
         data = None if found.checked else found.data
-        workload = _workload(config, found.architecture, name=found.name, source=found.source, data=data)
+        source = found.source + _published_dtype(found.data)
+        workload = _workload(config, found.architecture, name=found.name, source=source, data=data)
         return replace(workload, own_head=found.data.get("tie_word_embeddings") is False)
     if remote and trust_remote_code:
         return _remote(found, remote)
     raise _unknown_type(found, transformers, known)
+
+
+def _published_dtype(data: Mapping[str, Any]) -> str:
+    """Said where it is not float32, in which models are built unless another precision is asked for."""
+    dtype = data.get("dtype") or data.get("torch_dtype")
+    return "" if dtype in (None, "float32", "auto") else f"; its weights are published in {dtype}"
 
 
 def _unknown_type(found: FoundConfig, transformers: Any, known: Mapping[str, Any]) -> SubjectFailed:
