@@ -38,8 +38,10 @@ class Plan(NamedTuple):
     special: Callable[..., Any] | None
     shape: Callable[..., Any] | None
     """Makes its outputs, or says NotImplemented: then PyTorch's meta kernel does."""
+    early: Callable[..., Iterable[int]] | None
+    """What its kernel takes for itself before it makes its outputs."""
     scratch: Callable[..., Iterable[int]] | None
-    """What its kernel takes for itself."""
+    """What its kernel takes for itself after that."""
     host_outputs: tuple[int, ...]
     """Outputs that are in host memory on CUDA."""
 
@@ -61,7 +63,12 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():
-            return self._run(func, args, kwargs or {})
+            try:
+                return self._run(func, args, kwargs or {})
+            except torch.OutOfMemoryError as error:
+                # A handler of this error must not find the tensors of our own frames alive.
+                del args, kwargs
+                raise error.with_traceback(None)  # noqa: B904
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         plan = self._plans.get(func) or self._plan(func)
@@ -90,14 +97,12 @@ class Recorder(TorchDispatchMode):
         if plan.host_outputs:
             for index in plan.host_outputs:
                 gpu.born(outputs[index].untyped_storage(), Place.HOST)
-        if plan.fresh:
+        if (plan.scratch is not None or plan.early is not None) and self.birthplace(inputs) is Place.CARD:
+            self._with_scratch(plan, args, kwargs, outputs, inputs)
+        elif plan.fresh:
             self._track(outputs, inputs)
         if node is not None and type(node).__name__ == "AccumulateGrad":
             gpu.tag(outputs, Category.GRADIENT)
-        if plan.scratch is not None:
-            taken = [gpu.allocate(n, Category.WORKSPACE) for n in plan.scratch(gpu, args)]
-            for number in reversed(taken):
-                gpu.free(number)
         gpu.values.follow(func, args, kwargs, inputs, out)
         return out
 
@@ -118,6 +123,7 @@ class Recorder(TorchDispatchMode):
             resizes or not aliases,
             _SPECIAL.get(func),
             shape_of(func),
+            kernels.EARLY.get(func),
             kernels.SCRATCH.get(func),
             kernels.HOST_OUTPUTS.get(func, ()),
         )
@@ -163,6 +169,31 @@ class Recorder(TorchDispatchMode):
                 gpu.born(storage, self.birthplace(inputs))
             elif ref.nbytes != storage.nbytes():
                 gpu.resized(ref, storage)
+
+    def _with_scratch(
+        self, plan: Plan, args: Any, kwargs: Any, outputs: list[torch.Tensor], inputs: list[torch.Tensor]
+    ) -> None:
+        """Makes the outputs of a kernel, and for the length of the call what it takes for itself, in its order."""
+        taken: list[tuple[int, int]] = []
+        try:
+            if plan.early is not None:
+                self._take(plan.early(self.gpu, args, kwargs), taken)
+            if plan.fresh:
+                self._track(outputs, inputs)
+            if plan.scratch is not None:
+                self._take(plan.scratch(self.gpu, args, kwargs), taken)
+        finally:
+            for _, number in reversed(taken):
+                self.gpu.free(number)
+
+    def _take(self, sizes: Iterable[int], taken: list[tuple[int, int]]) -> None:
+        """Takes a buffer of each size; a negative one gives back the last buffer of so many bytes."""
+        for nbytes in sizes:
+            if nbytes > 0:
+                taken.append((nbytes, self.gpu.allocate(nbytes, Category.WORKSPACE)))
+            elif nbytes < 0:
+                index = max(i for i, (size, _) in enumerate(taken) if size == -nbytes)
+                self.gpu.free(taken.pop(index)[1])
 
     def birthplace(self, inputs: list[torch.Tensor]) -> Place:
         """Where the output of an operator on `inputs` is: with them, or where the factory was told to be."""

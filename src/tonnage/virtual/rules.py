@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,25 +38,36 @@ class Rules:
     def read_in_source(self) -> bool:
         return OLDEST <= self.torch <= NEWEST
 
-    @property
+    @cached_property
     def cublas_workspace(self) -> int:
         """Bytes that each cuBLAS handle takes from the caching allocator on first use.
 
-        aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize: 4096 KiB x 8 on Hopper, and from 2.12 on
-        Blackwell too (pytorch #175344); 2 x 4096 KiB + 8 x 16 KiB elsewhere. Before 2.0 it was not in the allocator
-        (pytorch #95668: 1.13 prints 0, 2.0 prints 8519680).
+        aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize: what CUBLAS_WORKSPACE_CONFIG says, as pairs
+        of `:KiB:count`; else 4096 KiB x 8 on Hopper, and from 2.12 on Blackwell too (pytorch #175344); 2 x 4096 KiB +
+        8 x 16 KiB elsewhere. Before 2.0 it was not in the allocator (pytorch #95668: 1.13 prints 0, 2.0 8519680).
         """
-        major = self.card.compute_capability[0]
         if self.torch < (2, 0):
             return 0
+        pairs = re.findall(r":([0-9]+):([0-9]+)", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
+        if pairs:
+            return sum(int(size) * KiB * int(count) for size, count in pairs)
+        major = self.card.compute_capability[0]
         if major == 9 or (major >= 10 and major != 11 and self.torch >= (2, 12)):
             return 4096 * 8 * KiB
         return 4096 * 2 * KiB + 16 * 8 * KiB
 
-    @property
+    @cached_property
     def cublaslt_workspace(self) -> int:
-        """Bytes of the separate cuBLASLt workspace; 0 once it shares cuBLAS's (2.11, pytorch #168175)."""
-        return 0 if self.torch >= (2, 11) or self.torch < (2, 0) else MiB
+        """Bytes of the separate cuBLASLt workspace; 0 where it shares cuBLAS's.
+
+        parseCUDABlasLtWorkspaceSize: CUBLASLT_WORKSPACE_SIZE in KiB, else 1 MiB. It is shared by default from 2.11
+        (pytorch #168175), and on request from 2.8 (pytorch #151163): TORCH_CUBLASLT_UNIFIED_WORKSPACE.
+        """
+        unified = os.environ.get("TORCH_CUBLASLT_UNIFIED_WORKSPACE") if self.torch >= (2, 8) else None
+        if self.torch < (2, 0) or unified == "1" or (self.torch >= (2, 11) and unified != "0"):
+            return 0
+        given = re.match(r"\s*\+?([0-9]+)", os.environ.get("CUBLASLT_WORKSPACE_SIZE", ""))
+        return int(given[1]) * KiB if given else MiB
 
     @property
     def cublaslt_workspace_persists(self) -> bool:
@@ -72,6 +84,14 @@ class Rules:
         if self.card.compute_capability not in {(9, 0), (10, 0), (10, 3)}:
             return False
         return self.torch == (2, 9) or self.torch >= (2, 11)
+
+    @property
+    def fuses_bias_of_one_row(self) -> bool:
+        """Whether cuBLASLt is asked for `addmm` although the left matrix has one row or column (up to 2.9).
+
+        isInputCompliesAddmmCudaLt of ATen/native/cuda/Blas.cpp has excluded it since 2.10; before, only the right one.
+        """
+        return self.torch < (2, 10)
 
     @property
     def fuses_rms_norm(self) -> bool:

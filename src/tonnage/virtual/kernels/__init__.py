@@ -1,7 +1,8 @@
 """CUDA's habits, one file for each family of kernels.
 
 LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a kernel takes from the caching allocator
-for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments.
+for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
+negative number gives the last buffer of so many bytes back before the call ends. EARLY: the same, before the outputs.
 HOST_OUTPUTS: outputs that CUDA keeps in host memory.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 from tonnage.virtual.kernels import accumulation, attention, autocast, dropout, embedding, matmul, reduction
 
 LAYER = {**autocast.LAYER, **dropout.LAYER, **attention.LAYER}
+EARLY = {**embedding.EARLY, **attention.EARLY}
 SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention.SCRATCH}
 HOST_OUTPUTS = attention.HOST_OUTPUTS
 
-__all__ = ["HOST_OUTPUTS", "LAYER", "SCRATCH", "accumulation"]
+__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "SCRATCH", "accumulation"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,34 +50,39 @@ class Call:
 
     @property
     def plain(self) -> bool:
-        """Four-dimensional, of one type, with something in it."""
+        """Four-dimensional, of one type and batch size, with something in it."""
         tensors = (self.query, self.key, self.value)
         return (
-            all(t.dim() == 4 and t.dtype == self.query.dtype for t in tensors)
+            all(t.dim() == 4 and t.dtype == self.query.dtype and t.shape[0] == len(self.query) for t in tensors)
             and self.query.shape[-2] > 0
             and self.key.shape[-2] > 0
         )
 
-    @property
-    def last_dims_contiguous(self) -> bool:
-        return all(t.stride(-1) == 1 for t in (self.query, self.key, self.value))
+    def last_dims_contiguous(self, *, head_of_one: bool) -> bool:
+        """check_last_dim_stride_equals_1_dense; some backends do not mind the stride of a head of one element."""
+        strides_fit = all(t.stride(-1) == 1 for t in (self.query, self.key, self.value))
+        mask_fits = self.mask is None or (self.mask.dim() > 0 and self.mask.stride(-1) == 1)
+        return (strides_fit or (head_of_one and self.head_size == 1)) and mask_fits
 
-    @property
-    def heads_match(self) -> bool:
+    def heads_fit(self, *, values_alike: bool = True) -> bool:
+        """Equal numbers of heads or, if asked for, queries in whole groups (check_grouped_query_attention)."""
         query, key, value = (t.shape[1] for t in (self.query, self.key, self.value))
-        return query == key == value
+        if not self.gqa:
+            return query == key == value
+        if 0 in (key, value) or (values_alike and key != value):
+            return False
+        return query % key == 0 and (values_alike or query % value == 0)
 
 
 def takes_flash(call: Call, capability: tuple[int, int]) -> bool:
     query, key, value = call.query, call.key, call.value
-    heads_fit = call.heads_match or (call.gqa and key.shape[1] == value.shape[1] and query.shape[1] % key.shape[1] == 0)
     return (
         (8, 0) <= capability <= (12, 1)
         and query.dtype in HALVES
         and call.mask is None
         and query.shape[-1] == key.shape[-1] == value.shape[-1] <= 256
-        and heads_fit
-        and call.last_dims_contiguous
+        and call.heads_fit()
+        and call.last_dims_contiguous(head_of_one=True)
         and not (call.causal and query.shape[-2] != key.shape[-2])
         and not (call.needs_grad and _flash_backward_unsupported(call, capability))
     )
@@ -93,16 +98,17 @@ def _flash_backward_unsupported(call: Call, capability: tuple[int, int]) -> bool
 def takes_efficient(call: Call, capability: tuple[int, int]) -> bool:
     dtypes = (torch.float16, torch.float32, *((torch.bfloat16,) if capability >= (8, 0) else ()))
     align = _alignment(call.query.dtype, capability)
-    mask = call.mask
+    heads = {t.shape[1] for t in (call.query, call.key, call.value)}
     return (
         (5, 0) <= capability <= (12, 1)
         and call.query.dtype in dtypes
-        and call.heads_match
+        and len(heads) == 1
         and call.head_size == call.key.shape[-1]
+        and call.head_size > 0
+        and call.value.shape[-1] > 0
         and call.head_size % align == 0
         and call.value.shape[-1] % align == 0
-        and call.last_dims_contiguous
-        and (mask is None or mask.stride(-1) == 1 or mask.shape[-1] == 1)
+        and call.last_dims_contiguous(head_of_one=False)
     )
 
 
@@ -116,18 +122,28 @@ def _alignment(dtype: torch.dtype, capability: tuple[int, int]) -> int:
 def takes_cudnn(call: Call, capability: tuple[int, int]) -> bool:
     limit = 256 if capability == (9, 0) else 128
     query, key, value = call.query, call.key, call.value
-    heads_fit = call.heads_match or (call.gqa and query.shape[1] % key.shape[1] == 0)
+    deterministic = (
+        torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    )
     return (
         (8, 0) <= capability <= (12, 1)
         and query.dtype in HALVES
         and all(t.shape[-1] <= limit and t.shape[-1] % 8 == 0 for t in (query, key, value))
-        and heads_fit
-        and call.last_dims_contiguous
+        and call.heads_fit(values_alike=False)
+        and call.last_dims_contiguous(head_of_one=True)
         and key.shape[-2] > 1
         and not (query.shape[-2] == 1 and call.dropout > 0)
-        and not (call.mask is not None and call.mask.requires_grad)
-        and not torch.are_deterministic_algorithms_enabled()
+        and (call.mask is None or _cudnn_takes_mask(call, call.mask))
+        and not deterministic
     )
+
+
+def _cudnn_takes_mask(call: Call, mask: Tensor) -> bool:
+    """check_attn_mask_shape of sdp_utils_cpp.h: two- or four-dimensional, broadcastable, without a gradient."""
+    whole = (*call.query.shape[:3], call.key.shape[2])
+    if mask.requires_grad or mask.dim() not in (2, 4):
+        return False
+    return all(size in (1, full) for size, full in zip(mask.shape, whole[-mask.dim() :], strict=True))
 
 
 def choose(gpu: VirtualGpu, call: Call) -> str:
@@ -229,18 +245,21 @@ def _additive(call: Call) -> Tensor | None:
     mask = call.mask
     if mask is None or mask.dtype is not torch.bool:
         return mask
-    zero = torch.scalar_tensor(0.0, dtype=call.query.dtype, device=mask.device)
-    return torch.where(mask.logical_not(), float("-inf"), zero)
+    hidden = torch.scalar_tensor(float("-inf"), dtype=call.query.dtype, device=mask.device)
+    return torch.where(mask, 0.0, hidden)
 
 
 def _bias(call: Call) -> Tensor | None:
-    """The mask as the mem-efficient kernel takes it: rows padded to a multiple of 8, then expanded."""
+    """The mask as the mem-efficient kernel takes it (preprocess_mask): rows padded unless they are aligned, expanded.
+
+    pad_bias adds a whole multiple where the columns are one already and another stride is not.
+    """
     mask = _additive(call)
     if mask is None:
         return None
-    if any(mask.stride(d) % MASK_MULTIPLE for d in range(mask.dim() - 1)):
+    if mask.stride(-1) != 1 or any(mask.stride(d) % MASK_MULTIPLE for d in range(mask.dim() - 1)):
         columns = mask.shape[-1]
-        mask = F.pad(mask, (0, -columns % MASK_MULTIPLE))[..., :columns]
+        mask = F.pad(mask, (0, MASK_MULTIPLE - columns % MASK_MULTIPLE))[..., :columns]
     batch, heads, rows, _ = call.query.shape
     return mask.expand(batch, heads, rows, call.key.shape[-2])
 
@@ -268,7 +287,7 @@ def flash_splits(batch_heads: int, rows: int, columns: int, head_size: int, sm_c
     return next(splits for splits, value in efficiency.items() if value >= 0.85 * best)
 
 
-def _flash_forward(gpu: VirtualGpu, args: Any) -> Iterator[int]:
+def _flash_forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     query, key = args[0], args[1]
     batch, heads, rows, head_size = query.shape
     dropout = args[3] if len(args) > 3 else 0.0
@@ -279,81 +298,138 @@ def _flash_forward(gpu: VirtualGpu, args: Any) -> Iterator[int]:
         yield splits * batch * heads * rows * rounded * 4
 
 
-def _flash_backward(gpu: VirtualGpu, args: Any) -> Iterator[int]:
-    grad, query, key = args[:3]
+def _copy_unless_dense(tensor: Tensor) -> Iterator[int]:
+    """`.contiguous()` of a tensor whose heads were moved behind its rows."""
+    if not tensor.transpose(1, 2).is_contiguous():
+        yield tensor.numel() * tensor.element_size()
+
+
+def _flash_backward_copies(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """_flash_attention_backward makes the incoming gradient and the output dense before it makes dq, dk and dv."""
+    yield from _copy_unless_dense(args[0])
+    yield from _copy_unless_dense(args[4])
+
+
+def _flash_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """mha_bwd of flash_api.cpp: softmax_d, dq_accum and, where heads are grouped, dk and dv for every query head."""
+    query, key = args[1:3]
     batch, heads, rows, head_size = query.shape
     rows_up, head_up = _up(rows, 128), _up(head_size, 32 if head_size <= 128 else 64)
-    if not grad.transpose(1, 2).is_contiguous():
-        yield grad.numel() * grad.element_size()
     yield batch * heads * rows_up * 4
-    yield batch * rows_up * heads * head_up * 4
+    deterministic = (
+        torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    )
+    splits = -(-gpu.card.sm_count // (batch * heads)) if deterministic else 1
+    yield splits * batch * rows_up * heads * head_up * 4
     if key.shape[1] != heads:
         expanded = batch * key.shape[2] * heads * head_size * key.element_size()
         yield expanded
         yield expanded
 
 
-def _efficient_backward(gpu: VirtualGpu, args: Any) -> Iterator[int]:
+def _efficient_forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """kernel_forward.h, kNeedsOutputAccumulatorBuffer: large heads in 16 bits are added up in fp32."""
+    query, value = args[0], args[2]
+    if query.dtype in HALVES and value.shape[-1] > 128:
+        yield query.shape[0] * query.shape[1] * query.shape[2] * value.shape[-1] * 4
+
+
+def _efficient_backward_copies(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    yield from _copy_unless_dense(args[0])
+
+
+def _efficient_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """_efficient_attention_backward of attention_backward.cu: delta, then the workspace.
+
+    A kernel that does not compute delta itself (fp32, and fp16 of large heads on 7.0) is given it: the product of the
+    gradient and the output, summed over the head and laid out anew. The temporaries die with that expression.
+    """
     grad, query, key, value = args[:4]
     batch, heads, rows, _ = query.shape
-    if not grad.transpose(1, 2).is_contiguous():
-        yield grad.numel() * grad.element_size()
-    if query.dtype is torch.float32:
-        product = grad.numel() * 4
-        yield product
-    yield batch * heads * rows * 4
-    nbytes = efficient_workspace(
-        batch * heads, rows, key.shape[2], query.shape[3], value.shape[3], query.dtype, gpu.card.compute_capability
+    capability, delta = gpu.card.compute_capability, batch * heads * rows * 4
+    tile = efficient_tile(query.shape[3], value.shape[3], query.dtype, capability, dropout=args[9] > 0)
+    if query.dtype is torch.float32 or (tile.outside and capability < (7, 5)):
+        wide = grad.numel() * 4
+        casts = [wide, wide] if query.dtype is not torch.float32 else []
+        moved = [delta] if min(rows, heads) > 1 else []
+        yield from (*casts, wide, delta, *moved)
+        yield from (*(-n for n in moved), -wide, *(-n for n in casts))
+    else:
+        yield delta
+    yield efficient_workspace(
+        tile, batch * heads, rows, key.shape[2], query.shape[3], value.shape[3], capability=capability
     )
-    if nbytes:
-        yield nbytes
+
+
+class Tile(NamedTuple):
+    """The kernel that is taken: its block of queries and keys, and where its outputs are added up."""
+
+    queries: int
+    keys: int
+    outside: bool
+    """Gradients of keys and values do not stay in registers, and are not fp32 themselves (kNeedsAccumGradK)."""
+    half: bool
+
+
+def efficient_tile(
+    head_size: int, value_size: int, dtype: torch.dtype, capability: tuple[int, int], *, dropout: bool
+) -> Tile:
+    """The first kernel of its list in cutlassB.h whose largest head fits.
+
+    Whether one of 128 x 128 fits the shared memory is not in the source; it is taken on 8.0, 9.0 and 10.x (assumed).
+    """
+    half, largest = dtype in HALVES, max(head_size, value_size)
+    if largest <= 64:
+        return Tile(64, 64, False, half)
+    if not half:
+        return Tile(128 if capability >= (8, 0) else 64, 64, False, half)
+    if largest <= 96 and capability in {(8, 6), (8, 9)} and not dropout:
+        return Tile(128, 64, False, half)
+    if largest <= 128 and capability in {(8, 0), (9, 0), (10, 0), (10, 3)}:
+        return Tile(128, 128, False, half)
+    return Tile(64, 64, True, half)
 
 
 def efficient_workspace(
+    tile: Tile,
     batch_heads: int,
     rows: int,
     columns: int,
     head_size: int,
     value_size: int,
-    dtype: torch.dtype,
+    *,
     capability: tuple[int, int],
 ) -> int:
-    """Bytes of the fp32 accumulators of the mem-efficient backward kernel (kernel_backward.h, workspace_size).
-
-    The kernel is the first of its list whose largest head fits; which of the two for heads of 65 to 128 depends on
-    the card's shared memory, and the larger block is taken where it fits (8.0, 9.0 and 10.0).
-    """
-    half = dtype in HALVES
-    largest = max(head_size, value_size)
-    big_shared = capability in {(8, 0), (9, 0), (10, 0), (10, 3)}
-    if half and largest > 64 and largest <= 128 and big_shared:
-        tile_i, tile_j, limit = 128, 128, 128
-    else:
-        tile_i, tile_j = (128, 64) if largest > 64 and not half and capability >= (8, 0) else (64, 64)
-        limit = 32 if largest <= 32 else 64 if largest <= 64 else 128 if largest <= 128 else 65536
-    keeps_query = capability >= (7, 0) or half
-    query_elements = -(-rows // tile_i) * -(-head_size // tile_j) * (tile_i * tile_j * 4 + 16) // 4
-    outside = half and limit > tile_i
-    splits = _efficient_splits(batch_heads, columns, tile_j, outside)
-    key_elements = splits * tile_j * _up(head_size, tile_i) if outside else 0
-    value_elements = splits * tile_j * _up(value_size, tile_i) if outside else 0
-    total = key_elements + value_elements + (query_elements if keeps_query else 0)
+    """Bytes of the fp32 accumulators of the mem-efficient backward kernel (kernel_backward.h, workspace_size)."""
+    total = 0
+    if capability >= (7, 0) or tile.half:
+        blocks = -(-rows // tile.queries) * -(-head_size // tile.keys)
+        total += blocks * (tile.queries * tile.keys * 4 + 16) // 4
+    if tile.outside:
+        splits = _efficient_splits(batch_heads, columns, tile, capability)
+        total += splits * tile.keys * (_up(head_size, tile.queries) + _up(value_size, tile.queries))
     return batch_heads * _up(total, 4) * 4
 
 
-def _efficient_splits(batch_heads: int, columns: int, tile: int, outside: bool) -> int:
-    splits = -(-columns // tile)
-    if batch_heads >= 256 and columns <= 2 * tile:
+def _efficient_splits(batch_heads: int, columns: int, tile: Tile, capability: tuple[int, int]) -> int:
+    """num_splits_key: the keys are split unless blocks without end do, or scratch for each split would be needed."""
+    splits = -(-columns // tile.keys)
+    if batch_heads >= 256 and columns <= 2 * tile.keys:
         splits = 1
-    if outside:
+    if tile.outside:
         splits = min(splits, 200 // batch_heads)
-    return max(splits, 1)
+    return max(splits, 1) if capability >= (7, 0) else 1
 
 
 LAYER = {"scaled_dot_product_attention": scaled_dot_product_attention}
+EARLY = {
+    aten._scaled_dot_product_flash_attention_backward.default: _flash_backward_copies,
+    aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward_copies,
+}
 SCRATCH = {
     aten._scaled_dot_product_flash_attention.default: _flash_forward,
     aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
+    aten._scaled_dot_product_efficient_attention.default: _efficient_forward,
     aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
 }
 HOST_OUTPUTS = {

@@ -7,6 +7,7 @@ hundred KiB for tens of thousands of indices) depends on the CUDA release and is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,23 +20,47 @@ ROWS_PER_THREAD = 10
 """NROWS_PER_THREAD of EmbeddingBackwardKernel.cu."""
 
 
-def backward_scratch(indices: int, vocabulary: int, width: int, accumulator: int = 4) -> list[int]:
-    """Bytes taken besides the gradient, in the order they are taken, all held to the end of the call."""
+def sort_buffers(indices: int, index_size: int, *, counted: bool) -> list[int]:
+    """Bytes taken before the gradient: sorted and original indices, and a range that is given back."""
+    each = index_size * indices
+    return [each, each, each, *([each] if counted else []), -each]
+
+
+def sum_buffers(indices: int, vocabulary: int, width: int, *, index_size: int, accumulator: int) -> list[int]:
+    """Bytes taken after the gradient, in the order they are taken, all held to the end of the call."""
     segments = min(indices, vocabulary)
     partials = indices // ROWS_PER_THREAD + segments
-    sorted_and_original = [8 * indices, 8 * indices]
-    segment_offsets = [8 * indices, 8]
-    per_segment = [8 * segments, 8 * segments, 8]
-    return [*sorted_and_original, *segment_offsets, *per_segment, 8 * partials, accumulator * partials * width]
+    starts = [index_size * indices, 8]
+    per_segment = [index_size * segments, index_size * segments, 8]
+    return [*starts, *per_segment, index_size * partials, accumulator * partials * width]
 
 
-def _embedding_dense_backward(gpu: VirtualGpu, args: Any) -> list[int]:
-    grad, indices, vocabulary, _, scale_by_frequency = args
-    if indices.numel() <= MAX_WITHOUT_SORT and not scale_by_frequency:
-        return []
-    gpu.not_counted("cub's scratch in embedding backward", "its size depends on the CUDA release; under 1 MiB")
-    accumulator = 8 if grad.dtype is torch.float64 else 4
-    return backward_scratch(indices.numel(), vocabulary, grad.shape[-1], accumulator)
+def _sorts(args: Any) -> bool:
+    grad, indices, _, _, scale_by_frequency = args
+    return bool(grad.is_meta and indices.numel() and (indices.numel() > MAX_WITHOUT_SORT or scale_by_frequency))
 
 
-SCRATCH = {torch.ops.aten.embedding_dense_backward.default: _embedding_dense_backward}
+def _before(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    grad, indices, _, _, scale_by_frequency = args
+    if grad.is_meta and not grad.is_contiguous():
+        yield grad.numel() * grad.element_size()
+    if _sorts(args):
+        gpu.not_counted("cub's scratch in embedding backward", "its size depends on the CUDA release; under 1 MiB")
+        yield from sort_buffers(indices.numel(), indices.element_size(), counted=scale_by_frequency)
+
+
+def _after(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    grad, indices, vocabulary, *_ = args
+    if _sorts(args):
+        accumulator = 8 if grad.dtype is torch.float64 else 4
+        yield from sum_buffers(
+            indices.numel(),
+            vocabulary,
+            grad.shape[-1],
+            index_size=indices.element_size(),
+            accumulator=accumulator,
+        )
+
+
+EARLY = {torch.ops.aten.embedding_dense_backward.default: _before}
+SCRATCH = {torch.ops.aten.embedding_dense_backward.default: _after}
