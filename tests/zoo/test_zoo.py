@@ -1,7 +1,7 @@
 """Parameter counts derived by hand, each through `tonnage.weigh`.
 
-`tests/truth/zoo.json` and the counts of `tests/truth/seed_tables.json` say what each model is and how many parameters it
-has; the builders here make just that.
+`tests/truth/zoo.json` and the counts of `tests/truth/seed_tables.json` say what each model is and how many parameters
+it has; the builders here make just that.
 """
 
 from __future__ import annotations
