@@ -29,6 +29,15 @@ def format_bytes(n: int) -> str:
     return f"{n} B"
 
 
+def format_bandwidth(bytes_per_second: int) -> str:
+    """A memory bandwidth in GB/s, decimal as every data sheet writes it; amounts of memory are never in GB.
+
+    >>> format_bandwidth(320_000_000_000)
+    '320 GB/s'
+    """
+    return f"{bytes_per_second / 10**9:,.0f} GB/s"
+
+
 def parse_bytes(text: str) -> int:
     """The bytes that `text` names; a bare number is bytes.
 

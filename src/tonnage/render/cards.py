@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tonnage.gpus import Card, MemoryRange
 from tonnage.render.text import console_for, glyphs_for, without_trailing_spaces
-from tonnage.units import GiB, format_bytes
+from tonnage.units import GiB, format_bandwidth, format_bytes
 
 
 def cards_page(cards: Sequence[Card], stream: IO[str], *, width: int | None = None) -> str:
@@ -66,7 +66,7 @@ def _value(name: str, value: Any) -> str:
         case "nominal_memory" | "shared_memory_per_block_optin" | "measured_context":
             return format_bytes(value)
         case "bandwidth":
-            return f"{format_bytes(value)}/s"
+            return format_bandwidth(value)
         case "compute_capability":
             return ".".join(map(str, value))
         case "peak_flops":
