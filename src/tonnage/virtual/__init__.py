@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 
-from tonnage.errors import BadOption
+from tonnage.errors import BadOption, CannotRecord
 from tonnage.gpus import Card, find_card
 from tonnage.units import parse_bytes
 from tonnage.virtual.gpu import VirtualGpu
@@ -16,6 +17,8 @@ from tonnage.virtual.gpu import VirtualGpu
 __all__ = ["VirtualGpu", "virtual_gpu"]
 
 _entered: list[VirtualGpu] = []
+"""The blocks that have begun and not ended, the innermost last; only that one is in place."""
+_entering = Lock()
 
 
 @contextmanager
@@ -44,7 +47,8 @@ def virtual_gpu(
     the installed PyTorch's). total_memory: in bytes or as "8GiB", in place of the catalogue's. alloc_conf: as
     PYTORCH_CUDA_ALLOC_CONF, which is also the default.
 
-    Raises UnknownCard, BadOption; inside the block `torch.OutOfMemoryError` where the card would.
+    Raises UnknownCard, BadOption, CannotRecord (another thread is inside a block); inside the block
+    `torch.OutOfMemoryError` where the card would.
     """
     card = name if isinstance(name, Card) else find_card(name)
     gpu = VirtualGpu(
@@ -54,18 +58,25 @@ def virtual_gpu(
         alloc_conf=alloc_conf if alloc_conf is not None else os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""),
         cudnn_benchmark=cudnn_benchmark,
     )
-    outer = _entered[-1] if _entered else None
-    if outer is not None:
-        outer.leave()
-    _entered.append(gpu)
+    with _entering:
+        outer = _entered[-1] if _entered else None
+        if outer is not None and outer.thread != gpu.thread:
+            raise CannotRecord(
+                "another thread is inside a virtual_gpu block, and torch.cuda can speak of one card at a time",
+                hint="let the threads take turns, or use a process for each",
+            )
+        _entered.append(gpu)
     try:
+        if outer is not None:
+            outer.leave()
         gpu.enter()
         yield gpu
     finally:
         gpu.leave()
-        _entered.pop()
-        if outer is not None:
-            outer.enter()
+        innermost = _entered[-1] is gpu
+        _entered.remove(gpu)
+        if innermost and _entered:
+            _entered[-1].enter()
 
 
 def _total_memory(card: Card, given: int | str | None) -> int:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from tonnage.gpus import Card
 from tonnage.ledger import Category, Kind, Ledger
 from tonnage.recording import Assumption, Environment, NotCounted, Recording
 from tonnage.trace import Trace
+from tonnage.virtual import answers  # noqa: F401  (tells the face what to answer)
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.kernels.accumulation import sole_owner
 from tonnage.virtual.kernels.autocast import Autocast
@@ -25,7 +27,7 @@ from tonnage.virtual.oom import out_of_memory_message
 from tonnage.virtual.patches import Patches
 from tonnage.virtual.recorder import Recorder
 from tonnage.virtual.rules import Rules
-from tonnage.virtual.runtime import install_runtime
+from tonnage.virtual.runtime import Runtime, install_runtime
 from tonnage.virtual.storages import Place, StorageRef, Storages
 from tonnage.virtual.values import Values
 
@@ -51,7 +53,6 @@ class VirtualGpu:
         )
         self.ledger = Ledger()
         self.stream = 0
-        self.placing = Place.CARD
         self.arriving: Place | None = None
         self.on_host = False
         self.autocast = Autocast()
@@ -61,6 +62,8 @@ class VirtualGpu:
         self.modules = ModuleTracker(self)
         self.recorder = Recorder(self)
         self.face = DeviceFace(self)
+        self.runtime = Runtime(self)
+        self.thread = get_ident()
         self._blocks: dict[int, Block] = {}
         self._born_in: dict[int, int] = {}
         self._patches = Patches()
@@ -228,6 +231,11 @@ class VirtualGpu:
             while functorch.is_functorch_wrapped_tensor(tensor):
                 tensor = functorch.get_unwrapped(tensor)
             return self.storages.place_of(tensor)
+
+    def address(self, storage: torch.UntypedStorage) -> int:
+        """Where the allocator put a storage of the card; 0 for one of no bytes."""
+        ref = self.storages.alive.get(storage._cdata)
+        return 0 if ref is None or ref.number < 0 else self._blocks[ref.number].address
 
     @contextmanager
     def arriving_at(self, place: Place) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +52,8 @@ class ModuleTracker:
         tracker = self
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if get_ident() != tracker.gpu.thread:
+                return call(module, *args, **kwargs)
             return tracker.run(module, call, args, kwargs)
 
         patches.set(nn.Module, "__call__", __call__)
@@ -139,11 +142,15 @@ class ModuleTracker:
             self._ran.append(module)
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if get_ident() != self.gpu.thread:
+            return
         self.phase = OPTIMIZER
         grads = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
         self.gpu.tag(grads, Category.GRADIENT)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if get_ident() != self.gpu.thread:
+            return
         self.phase = SETUP
         self.gpu.tag(tensors_in(list(optimizer.state.values())), Category.OPTIMIZER)
 

@@ -8,94 +8,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.cuda._utils import _get_device_index
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device
 
+from tonnage.errors import CannotRecord
 from tonnage.virtual.face import DeviceFace
-from tonnage.virtual.storages import Place
+from tonnage.virtual.files import install_files
+from tonnage.virtual.generators import CardGenerator, Generator
+from tonnage.virtual.legacy import TYPES
+from tonnage.virtual.streams import Event, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tonnage.virtual.gpu import VirtualGpu
     from tonnage.virtual.patches import Patches
-
-
-class Stream:
-    """A stream of the card: its own part of the allocator's cache, and nothing to wait for."""
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
-        self.cuda_stream = 0 if priority is _DEFAULT else next(Stream._numbers)
-        self.stream_id = self.cuda_stream
-        self.priority = 0 if priority is _DEFAULT else priority
-        self.device = Place.CARD.value
-        self.device_index = 0
-        self.device_type = 1
-
-    def synchronize(self) -> None:
-        """Returns at once: nothing runs."""
-
-    def wait_stream(self, stream: Any) -> None:
-        """Returns at once."""
-
-    def wait_event(self, event: Any) -> None:
-        """Returns at once."""
-
-    def query(self) -> bool:
-        return True
-
-    def record_event(self, event: Any = None) -> Any:
-        return event if event is not None else Event()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stream) and other.cuda_stream == self.cuda_stream
-
-    def __hash__(self) -> int:
-        return hash(("tonnage.Stream", self.cuda_stream))
-
-
-class Event:
-    """An event that has always happened; time does not pass on the virtual GPU."""
-
-    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
-        self.device = Place.CARD.value
-
-    def record(self, stream: Any = None) -> None:
-        """Returns at once."""
-
-    def wait(self, stream: Any = None) -> None:
-        """Returns at once."""
-
-    def synchronize(self) -> None:
-        """Returns at once."""
-
-    def query(self) -> bool:
-        return True
-
-    def elapsed_time(self, end_event: Any) -> float:
-        return 0.0
-
-
-class Device:
-    """`with torch.cuda.device(0):`; there is one card, so nothing changes."""
-
-    def __init__(self, device: Any) -> None:
-        self.idx = 0
-        self.prev_idx = 0
-
-    def __enter__(self) -> None:
-        """Stays on the card."""
-
-    def __exit__(self, *_: object) -> None:
-        """Stays on the card."""
 
 
 @dataclass(frozen=True)
@@ -117,26 +49,53 @@ class DeviceProperties:
     gcnArchName: str = ""
 
 
-_DEFAULT: Any = object()
-
-
 def install_runtime(gpu: VirtualGpu, patches: Patches) -> None:
     """Makes `torch.cuda` speak of `gpu`."""
-    runtime = Runtime(gpu)
-    for name, value in runtime.low_level().items():
-        patches.set(torch._C, name, value)
-    for name, value in runtime.high_level().items():
-        patches.set(torch.cuda, name, value)
+    runtime = gpu.runtime
+    for owner, names in (
+        (torch._C, runtime.low_level()),
+        (torch._C, runtime.accelerator()),
+        (torch.cuda, {**TYPES, **runtime.high_level()}),
+        (torch, runtime.top_level()),
+    ):
+        for name, value in names.items():
+            patches.set(owner, name, value)
     for name in ("mem_get_info", "memory_stats_as_nested_dict"):
         patches.set(torch.cuda.memory, name, getattr(runtime, name))
-    patches.set(torch.cuda, "memory_stats_as_nested_dict", runtime.memory_stats_as_nested_dict)
+    _install_streams(runtime, patches)
     patches.set(torch.version, "cuda", torch.version.cuda or _cuda_of(gpu.rules.torch))
-    patches.set(torch, "clear_autocast_cache", gpu.autocast.clear)
-    patches.set(torch, "_has_compatible_shallow_copy_type", _has_compatible_shallow_copy_type)
+    patches.set(torch.backends.cuda, "is_built", lambda: True)
     patches.set(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
+    patches.set(torch.backends.mha, "_is_fastpath_enabled", False)  # its kernels do not exist for `meta`
     patches.set(_device.DeviceContext, "__torch_function__", _on_default_device)
-    patches.set(torch.UntypedStorage, "resize_", runtime.resize_storage)
+    patches.set(torch.UntypedStorage, "resize_", lambda storage, size: runtime.resize_storage(storage, size))
+    patches.set(torch.UntypedStorage, "data_ptr", lambda storage: runtime.storage_address(storage))
     patches.set(torch.Tensor, "record_stream", lambda tensor, stream: gpu.record_stream(tensor, stream))
+    for module in (torch.autograd, torch.autograd.graph):
+        patches.set(module, "_engine_run_backward", runtime.with_face(torch.autograd.graph._engine_run_backward))
+    push = torch._C._autograd._push_saved_tensors_default_hooks
+    patches.set(
+        torch._C._autograd,
+        "_push_saved_tensors_default_hooks",
+        lambda pack, unpack: push(runtime.with_face(pack), runtime.with_face(unpack)),
+    )
+    install_files(gpu, patches)
+
+
+def _install_streams(runtime: Runtime, patches: Patches) -> None:
+    """Streams, events and graphs, by whatever name a program imported them before the block."""
+    for original, mine in ((torch.cuda.streams.Stream, runtime.stream_class), (torch.cuda.streams.Event, Event)):
+        patches.set(original, "__new__", staticmethod(lambda cls, *a, _mine=mine, **k: _mine(*a, **k)))
+    for name in ("CUDAGraph", "graph", "MemPool"):
+        if hasattr(torch.cuda, name):
+            patches.set(getattr(torch.cuda, name), "__new__", staticmethod(_unsupported))
+    patches.set(torch.cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False)
+    names = ("rangePushA", "rangePop", "rangeStartA", "rangeEnd", "markA", "deviceRangeStart", "deviceRangeEnd")
+    patches.set(torch.cuda.nvtx, "_nvtx", SimpleNamespace(**dict.fromkeys(names, lambda *args: 0)))
+
+
+def _unsupported(cls: type, *args: Any, **kwargs: Any) -> Any:
+    raise CannotRecord(f"torch.cuda.{cls.__name__} cannot be recorded", hint="run the step without it")
 
 
 def _cuda_of(version: tuple[int, int]) -> str:
@@ -166,66 +125,105 @@ class Runtime:
 
     def __init__(self, gpu: VirtualGpu) -> None:
         self.gpu = gpu
-        self.default_stream_object = Stream(priority=_DEFAULT)
-        self.current = self.default_stream_object
+        self.stream_class = type("Stream", (Stream,), {"made": itertools.count(), "__module__": "torch.cuda"})
+        self.current = self.default_stream = self.stream_class(stream_id=0)
+        self.generator = CardGenerator()
+        self.fraction = 1.0
+        self._capacity = max(gpu.total_memory - gpu.context.typical, 0)
         self._resize = torch.UntypedStorage.resize_
+        self._data_ptr = torch.UntypedStorage.data_ptr
 
     def low_level(self) -> dict[str, Any]:
-        """Names of `torch._C` that PyTorch's own Python calls."""
+        """Names of `torch._C` that PyTorch's own Python calls; on a CPU build most of them do not exist."""
         gpu = self.gpu
         return {
             "_cuda_getDeviceCount": lambda: 1,
             "_cuda_init": lambda: None,
-            "_cuda_memoryStats": lambda device: _nested(gpu.memory_stats()),
+            "_cuda_getDevice": lambda: 0,
+            "_cuda_setDevice": self.select,
+            "_cuda_synchronize": gpu.allocator.process_events,
+            "_cuda_ipc_collect": lambda: None,
+            "_cuda_sleep": lambda cycles: None,
+            "_cuda_canDeviceAccessPeer": lambda device, peer: False,
+            "_cuda_getCurrentStream": lambda device: (self.current.stream_id, 0, 1),
+            "_cuda_getDefaultStream": lambda device: (0, 0, 1),
+            "_cuda_setStream": self.set_stream,
+            "_cuda_getCurrentRawStream": lambda device: self.current.cuda_stream,
+            "_cuda_getCurrentBlasHandle": lambda: 0,
+            "_cuda_isCurrentStreamCapturing": lambda: False,
+            "_cuda_set_sync_debug_mode": lambda mode: None,
+            "_cuda_get_sync_debug_mode": lambda: 0,
+            "_cuda_clearCublasWorkspaces": gpu.clear_workspaces,
+            "_cuda_memoryStats": lambda device: _nested(self.stats(device)),
+            "_cuda_hostMemoryStats": dict,
             "_cuda_resetPeakMemoryStats": lambda device: gpu.reset_peak_memory_stats(),
             "_cuda_resetAccumulatedMemoryStats": lambda device: gpu.allocator.reset_accumulated(),
             "_cuda_emptyCache": gpu.empty_cache,
-            "_cuda_memorySnapshot": lambda mempool_id=None: {"segments": gpu.allocator.segments()},
-            "_cuda_isCurrentStreamCapturing": lambda: False,
-            "_cuda_getCurrentRawStream": lambda device: self.current.cuda_stream,
-            "_cuda_clearCublasWorkspaces": gpu.clear_workspaces,
+            "_cuda_memorySnapshot": lambda mempool_id=None: {
+                "segments": gpu.allocator.segments(),
+                "device_traces": [[]],
+            },
+            "_cuda_record_memory_history": lambda *args, **kwargs: None,
+            "_cuda_setMemoryFraction": self.set_memory_fraction,
+            "_cuda_getMemoryFraction": lambda device: self.fraction,
+            "_cuda_getAllocatorBackend": lambda: "native",
+            "_scatter": lambda tensor, *args: [tensor.view_as(tensor) if tensor.is_cuda else tensor.cuda()],
+        }
+
+    def accelerator(self) -> dict[str, Any]:
+        """What `torch.accelerator` stands on."""
+        gpu = self.gpu
+        return {
+            "_get_accelerator": lambda: torch.device("cuda"),
+            "_accelerator_getAccelerator": lambda: torch.device("cuda"),
+            "_accelerator_getDeviceIndex": lambda: 0,
+            "_accelerator_setDeviceIndex": self.select,
+            "_accelerator_exchangeDevice": self.select,
+            "_accelerator_maybeExchangeDevice": self.select,
+            "_accelerator_synchronizeDevice": lambda device: gpu.allocator.process_events(),
+            "_accelerator_getStream": lambda device: self.current,
+            "_accelerator_setStream": self.use,
+            "_accelerator_isAllocatorInitialized": lambda: True,
+            "_accelerator_emptyCache": gpu.empty_cache,
+            "_accelerator_getDeviceStats": lambda device: _nested(self.stats(device)),
+            "_accelerator_resetPeakStats": lambda device: gpu.reset_peak_memory_stats(),
+            "_accelerator_resetAccumulatedStats": lambda device: gpu.allocator.reset_accumulated(),
+            "_accelerator_getMemoryInfo": lambda device: self.mem_get_info(),
         }
 
     def high_level(self) -> dict[str, Any]:
-        """Names of `torch.cuda`."""
-        properties = self.properties()
+        """Names of `torch.cuda` that do not stand on `torch._C`, or not in every version."""
         capability = self.gpu.card.compute_capability
         return {
             "_initialized": True,
+            "_cached_device_count": 1,
             "_lazy_init": lambda: None,
             "_lazy_call": lambda callable, **kwargs: callable(),
-            "Stream": Stream,
+            "_exchange_device": self.select,
+            "_maybe_exchange_device": self.select,
+            "default_generators": (self.generator,),
+            "Stream": self.stream_class,
             "Event": Event,
             "is_available": lambda: True,
             "is_initialized": lambda: True,
             "init": lambda: None,
             "device_count": lambda: 1,
-            "current_device": lambda: 0,
-            "set_device": self.set_device,
-            "device": Device,
-            "get_device_name": lambda device=None: properties.name,
-            "get_device_properties": lambda device=None: properties,
+            "get_device_properties": self.get_device_properties,
             "get_device_capability": lambda device=None: capability,
             "get_arch_list": lambda: [f"sm_{capability[0]}{capability[1]}"],
             "is_bf16_supported": lambda including_emulation=True: including_emulation or capability >= (8, 0),
-            "can_device_access_peer": lambda device, peer: False,
-            "synchronize": lambda device=None: self.gpu.allocator.process_events(),
-            "ipc_collect": lambda: None,
             "mem_get_info": self.mem_get_info,
-            "current_stream": lambda device=None: self.current,
-            "default_stream": lambda device=None: self.default_stream_object,
-            "stream": self.stream,
-            "set_stream": self.set_stream,
-            "manual_seed": lambda seed: None,
-            "manual_seed_all": lambda seed: None,
-            "seed": lambda: None,
-            "seed_all": lambda: None,
-            "initial_seed": lambda: 0,
-            "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
-            "set_rng_state": lambda state, device="cuda": None,
-            "get_rng_state_all": lambda: [torch.zeros(16, dtype=torch.uint8)],
-            "set_rng_state_all": lambda states: None,
+            "memory_stats_as_nested_dict": self.memory_stats_as_nested_dict,
             "cudart": lambda: SimpleNamespace(cudaMemGetInfo=self.mem_get_info),
+        }
+
+    def top_level(self) -> dict[str, Any]:
+        """Names of `torch`."""
+        return {
+            "Generator": Generator,
+            "clear_autocast_cache": self.gpu.autocast.clear,
+            "_has_compatible_shallow_copy_type": _has_compatible_shallow_copy_type,
+            "compile": self.compile,
         }
 
     def properties(self) -> DeviceProperties:
@@ -240,28 +238,58 @@ class Runtime:
             shared_memory_per_block_optin=card.shared_memory_per_block_optin,
         )
 
+    def get_device_properties(self, device: Any = None) -> DeviceProperties:
+        self.select(_get_device_index(device, optional=True))
+        return self.properties()
+
+    def select(self, index: int) -> int:
+        """Makes device `index` the current one; returns the one before."""
+        if index > 0:
+            self.gpu.check_device(torch.device("cuda", index))
+        return 0
+
+    def stats(self, index: int) -> dict[str, int]:
+        self.select(index)
+        return self.gpu.memory_stats()
+
     def memory_stats_as_nested_dict(self, device: Any = None) -> dict[str, Any]:
-        return _nested(self.gpu.memory_stats())
+        return _nested(self.stats(_get_device_index(device, optional=True)))
 
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
+        self.select(_get_device_index(device, optional=True))
         return self.gpu.free_bytes(), self.gpu.total_memory
 
-    def set_device(self, device: Any) -> None:
-        if isinstance(device, int):
-            self.gpu.check_device(torch.device("cuda", device))
+    def set_stream(self, stream_id: int, device_index: int = 0, device_type: int = 1) -> None:
+        self.use(self.stream_class(stream_id=stream_id))
 
-    @contextmanager
-    def stream(self, stream: Stream | None) -> Iterator[None]:
-        before = self.current
-        self.set_stream(stream or before)
-        try:
-            yield
-        finally:
-            self.set_stream(before)
-
-    def set_stream(self, stream: Stream) -> None:
+    def use(self, stream: Stream) -> None:
         self.current = stream
         self.gpu.stream = stream.cuda_stream
+
+    def set_memory_fraction(self, fraction: float, device: int) -> None:
+        """c10/cuda/CUDACachingAllocator.cpp, setMemoryFraction: reserves no more than that part of the card."""
+        self.fraction = fraction
+        allowed = int(fraction * self.gpu.total_memory)
+        self.gpu.allocator.driver.capacity = min(self._capacity, allowed)
+
+    def compile(self, model: Any = None, **options: Any) -> Any:
+        """`torch.compile` leaves a model as it is: what inductor would fuse is not known."""
+        if model is None:
+            return lambda function: self.compile(function)
+        self.gpu.not_counted("torch.compile", "the model was run as it is, operator by operator")
+        return model
+
+    def with_face(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """`run` with the device face on: backward's hooks, and those for saved tensors, ask where their tensors are."""
+
+        def faced(*args: Any, **kwargs: Any) -> Any:
+            stack = _get_current_function_mode_stack()
+            if get_ident() != self.gpu.thread or any(isinstance(mode, DeviceFace) for mode in stack):
+                return run(*args, **kwargs)
+            with self.gpu.face:
+                return run(*args, **kwargs)
+
+        return faced
 
     def resize_storage(self, storage: torch.UntypedStorage, size: int) -> Any:
         """`storage.resize_`, which goes past the dispatcher (FSDP frees and restores parameters so)."""
@@ -270,6 +298,10 @@ class Runtime:
         if ref is not None and ref.nbytes != storage.nbytes():
             self.gpu.resized(ref, storage)
         return result
+
+    def storage_address(self, storage: torch.UntypedStorage) -> int:
+        """`storage.data_ptr()`, by which libraries tell shared parameters from others."""
+        return self.gpu.address(storage) or self._data_ptr(storage)
 
 
 def _has_compatible_shallow_copy_type(input: torch.Tensor, from_: torch.Tensor) -> bool:

@@ -17,6 +17,10 @@ class Place(Enum):
     META = torch.device("meta")
 
 
+_RANDOM_STATE = 16
+"""Bytes up to which a tensor of the host is a seed or offset that an attention kernel left there."""
+
+
 class StorageRef(weakref.ref[torch.UntypedStorage]):
     """A weak reference that knows its key and, for a storage on the card, its allocation."""
 
@@ -28,10 +32,6 @@ class StorageRef(weakref.ref[torch.UntypedStorage]):
     place: Place
 
 
-def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
-    return tensor.untyped_storage()
-
-
 class Storages:
     """The living storages without data, by the address of their C++ object.
 
@@ -41,6 +41,9 @@ class Storages:
 
     def __init__(self, died: Callable[[StorageRef], None]) -> None:
         self.alive: dict[int, StorageRef] = {}
+        self.elsewhere = False
+        """Whether a storage without data has ever been born that is not on the card."""
+        self.pinned: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._died = died
 
     def find(self, tensor: torch.Tensor) -> StorageRef | None:
@@ -50,7 +53,14 @@ class Storages:
         ref = StorageRef(storage, self._gone)
         ref.key, ref.nbytes, ref.number, ref.place = storage._cdata, storage.nbytes(), number, place
         self.alive[ref.key] = ref
+        if place is not Place.CARD and ref.nbytes > _RANDOM_STATE:
+            self.elsewhere = True
         return ref
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Remembers that a tensor of the host is in page-locked memory."""
+        self.pinned.add(tensor.untyped_storage())
+        return tensor
 
     def _gone(self, ref: StorageRef) -> None:
         if self.alive.get(ref.key) is ref:

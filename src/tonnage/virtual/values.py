@@ -11,10 +11,12 @@ floats are taken to be finite.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,11 @@ KNOWN_INTEGERS = 1 << 18
 KNOWN_FLOATS = 512
 """Elements up to which floating tensors are followed: schedules and scales, not activations."""
 
-_HERE = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+_NOT_USER_CODE = (
+    *(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(torch.__file__).parent)),
+    *("<frozen", "<string>", "<eval_with_key>"),
+)
+"""How the file names of frames begin that did not ask by themselves; "<stdin>" and "<doctest" are users."""
 _UNINITIALISED = {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default}
 _FINITE: dict[Any, bool] = {aten.isnan.default: False, aten.isinf.default: False, aten.isfinite.default: True}
 
@@ -49,7 +55,7 @@ def small(tensor: torch.Tensor) -> bool:
 def asking_line() -> str:
     """The nearest line outside of PyTorch and tonnage that led here, as "train.py:12"."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and (frame.f_code.co_filename.startswith((*_HERE, "<"))):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_USER_CODE):
         frame = frame.f_back
     path = Path(frame.f_code.co_filename)
     parts = path.parts[-2:] if "site-packages" in path.parts else path.parts[-1:]
@@ -109,8 +115,10 @@ class Values:
                 if func in _FINITE and small(out):
                     self.learn(out, torch.full(out.shape, _FINITE[func]))
                 return
+        if out is None:  # the operator only looks at its inputs
+            return
         outputs = [out] if isinstance(out, torch.Tensor) else [o for o in out if isinstance(o, torch.Tensor)]
-        if not all(small(o) for o in outputs):
+        if not all(small(o) for o in outputs) or not _runs_on_host(func):
             return
         real = self.compute(func, args, kwargs)
         for tensor, value in zip(outputs, [real] if isinstance(out, torch.Tensor) else real, strict=False):
@@ -123,7 +131,7 @@ class Values:
             return
         if func is aten._amp_foreach_non_finite_check_and_unscale_.default:
             self.assume("gradients are finite, so the scaler takes the step")
-        elif all(self.known(t) is not None for t in inputs):
+        elif _runs_on_host(func) and all(self.known(t) is not None for t in inputs):
             self.compute(func, args, kwargs)
         else:
             for tensor in written:
@@ -165,10 +173,7 @@ class Values:
         if tensor.device.type == "meta" and gpu.place_of(tensor) is Place.CARD:
             return tensor.to("meta", *args, **kwargs)
         if tensor.device.type == "meta" and gpu.place_of(tensor) is Place.META:
-            raise NotImplementedError(
-                "Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of "
-                "torch.nn.Module.to() when moving module from meta to a different device."
-            )
+            raise NotImplementedError(_NO_DATA)
         return self._copy_to(Place.CARD, tensor, args, kwargs)
 
     def to_host(self, tensor: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
@@ -178,6 +183,8 @@ class Values:
             place = gpu.place_of(tensor)
             if place is Place.HOST:
                 return tensor.to("meta", *args, **kwargs)
+            if place is Place.META:
+                raise NotImplementedError(_NO_DATA)
             if place is Place.CARD and gpu.on_host and not small(tensor):
                 return self._copy_to(Place.HOST, tensor, args, kwargs)
         return tensor.to("cpu", *args, **kwargs)
@@ -215,6 +222,14 @@ class Values:
         self.assume("two tensors of unknown values were compared: taken to differ")
         return False
 
+    def allclose(self, args: Any, kwargs: Any) -> bool:
+        """`torch.allclose`."""
+        known_a, known_b = self.known(args[0]), self.known(args[1])
+        if known_a is not None and known_b is not None:
+            return torch.allclose(known_a, known_b, *args[2:], **kwargs)
+        self.assume("two tensors of unknown values were compared: taken to differ")
+        return False
+
     def data_dependent(self, func: Any, args: Any, kwargs: Any, inputs: Sequence[torch.Tensor]) -> Any:
         """The result, as a real tensor, of an operator whose output shape depends on values."""
         if all(self.known(t) is not None for t in inputs):
@@ -230,11 +245,25 @@ class Values:
         return make(*args, **kwargs)
 
 
+_NO_DATA = (
+    "Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of "
+    "torch.nn.Module.to() when moving module from meta to a different device."
+)
+"""PyTorch's own words."""
+
+
 def _written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
     for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[index] if index < len(args) else kwargs.get(argument.name)
             yield from (value if isinstance(value, (list, tuple)) else [value] if value is not None else [])
+
+
+@cache
+def _runs_on_host(func: Any) -> bool:
+    """Whether there is a kernel for the CPU; attention's and cuDNN's are the card's alone."""
+    keys = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional", "CompositeImplicitAutograd")
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key) for key in keys)
 
 
 def _dtype(tensor: torch.Tensor) -> str:
