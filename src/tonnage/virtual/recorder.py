@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tonnage.errors import CannotRecord
 from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
 from tonnage.virtual import kernels
 from tonnage.virtual.modules import BACKWARD
+from tonnage.virtual.same_device import check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
 from tonnage.virtual.storages import Place
 from tonnage.virtual.values import small
@@ -44,6 +46,8 @@ class Plan(NamedTuple):
     """What its kernel takes for itself after that."""
     host_outputs: tuple[int, ...]
     """Outputs that are in host memory on CUDA."""
+    crosses: bool
+    """It takes tensors of different devices."""
 
 
 class Recorder(TorchDispatchMode):
@@ -76,6 +80,9 @@ class Recorder(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         inputs = _tensors(args, kwargs)
+        if len(inputs) > 1 and not plan.crosses:
+            if self.gpu.storages.elsewhere or len({t.is_meta for t in inputs}) > 1:
+                check_same_device(self.gpu, func, args, inputs)
         if plan.special is not None:
             answer = plan.special(self, func, args, kwargs, inputs)
             if answer is not NotImplemented:
@@ -126,6 +133,7 @@ class Recorder(TorchDispatchMode):
             kernels.EARLY.get(func),
             kernels.SCRATCH.get(func),
             kernels.HOST_OUTPUTS.get(func, ()),
+            crosses(func),
         )
         self._plans[func] = plan
         return plan
@@ -163,7 +171,13 @@ class Recorder(TorchDispatchMode):
         for tensor in outputs:
             if not tensor.is_meta:
                 continue
-            storage = tensor.untyped_storage()
+            try:
+                storage = tensor.untyped_storage()
+            except NotImplementedError:
+                raise CannotRecord(
+                    "a sparse tensor was made on the card, and what those take is not known",
+                    hint="use dense tensors, for an embedding sparse=False",
+                ) from None
             ref = alive.get(storage._cdata)
             if ref is None:
                 gpu.born(storage, self.birthplace(inputs))
@@ -206,7 +220,7 @@ class Recorder(TorchDispatchMode):
                 place = gpu.storages.place_of(tensor)
                 if place is Place.CARD:
                     return place
-        return place or gpu.placing
+        return place or Place.CARD
 
     def _without_data(self, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
         """On the data-free host small tensors are real and large ones not: makes the two meet."""
@@ -282,6 +296,18 @@ def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -
     return args[0].shape == args[1].shape and recorder.gpu.values.equal(*args)
 
 
+def _allclose(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    return recorder.gpu.values.allclose(args, kwargs) if any(t.is_meta for t in inputs) else NotImplemented
+
+
+def _masked_fill(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """CUDA takes the value from the host, PyTorch's meta kernel does not."""
+    target, mask, value = args
+    if value.is_meta or not target.is_meta:
+        return NotImplemented
+    return recorder._run(func.overloadpacket.Scalar, (target, mask, value.item()), {})
+
+
 def _to_copy(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
     """A copy from the card to the host is real; its values are the known ones or zeros."""
     source, device = args[0], kwargs.get("device")
@@ -332,12 +358,15 @@ def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: A
         return NotImplemented
     plan = recorder._plans[func]
     add_ = aten.add_.Tensor
-    return recorder.record(plan._replace(fresh=False, special=None), add_, args, kwargs, inputs)
+    return recorder.record(plan._replace(fresh=False, special=None, shape=None), add_, args, kwargs, inputs)
 
 
 _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten._local_scalar_dense.default: _item,
     aten.equal.default: _equal,
+    aten.allclose.default: _allclose,
+    aten.masked_fill.Tensor: _masked_fill,
+    aten.masked_fill_.Tensor: _masked_fill,
     aten._to_copy.default: _to_copy,
     aten.copy_.default: _copy_into,
     aten.add.Tensor: _accumulate,
