@@ -79,11 +79,11 @@ class Rules:
         """Whether cuDNN comes first for scaled-dot-product attention, with the default wheels.
 
         aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: on compute capability
-        9.0 and 10.0 (10.3 too from 2.10) in 2.9 and, as it asks for cuDNN > 9.15, from 2.11 on.
+        9.0 and 10.0 in 2.9 and, with 10.3 and as it then asks for cuDNN > 9.15, from 2.11 on.
         """
-        if self.card.compute_capability not in {(9, 0), (10, 0), (10, 3)}:
-            return False
-        return self.torch == (2, 9) or self.torch >= (2, 11)
+        if self.torch == (2, 9):
+            return self.card.compute_capability in {(9, 0), (10, 0)}
+        return self.torch >= (2, 11) and self.card.compute_capability in {(9, 0), (10, 0), (10, 3)}
 
     @property
     def fuses_bias_of_one_row(self) -> bool:
