@@ -158,13 +158,23 @@ def choose(gpu: VirtualGpu, call: Call) -> str:
         "cudnn": enabled.cudnn_sdp_enabled() and takes_cudnn(call, capability),
         "math": enabled.math_sdp_enabled(),
     }
-    order = ["flash", "efficient", "math", "cudnn"]
-    if gpu.rules.prefers_cudnn_attention:
-        order = ["cudnn", "flash", "efficient", "math"]
-    backend = next((name for name in order if usable[name]), None)
+    backend = next((name for name in _order(gpu) if usable.get(name)), None)
     if backend is None:
         raise RuntimeError("No available kernel. Aborting execution.")
     return backend
+
+
+def _order(gpu: VirtualGpu) -> list[str]:
+    """priority_order: the user's if `sdpa_kernel(..., set_priority=True)` gave one, else the default of the card."""
+    order = [_NAMES.get(number, "") for number in torch._C._get_sdp_priority_order()]
+    if order[: len(_DEFAULT)] == _DEFAULT and gpu.rules.prefers_cudnn_attention:
+        return ["cudnn", "flash", "efficient", "math"]
+    return order
+
+
+_NAMES = {0: "math", 1: "flash", 2: "efficient", 3: "cudnn"}
+"""at::SDPBackend."""
+_DEFAULT = ["flash", "efficient", "math", "cudnn"]
 
 
 def scaled_dot_product_attention(
@@ -371,6 +381,17 @@ class Tile(NamedTuple):
     half: bool
 
 
+def _safe_softmax(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """attention.cpp: a plain softmax, minus infinity, where scores are it, which rows are, zero; then the output."""
+    scores, dim = args[:2]
+    if scores.is_meta and scores.numel():
+        yield scores.numel() * scores.element_size()
+        yield scores.element_size()
+        yield scores.numel()
+        yield scores.numel() // scores.shape[dim]
+        yield scores.element_size()
+
+
 def efficient_tile(
     head_size: int, value_size: int, dtype: torch.dtype, capability: tuple[int, int], *, dropout: bool
 ) -> Tile:
@@ -423,6 +444,7 @@ def _efficient_splits(batch_heads: int, columns: int, tile: Tile, capability: tu
 
 LAYER = {"scaled_dot_product_attention": scaled_dot_product_attention}
 EARLY = {
+    aten._safe_softmax.default: _safe_softmax,
     aten._scaled_dot_product_flash_attention_backward.default: _flash_backward_copies,
     aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward_copies,
 }
