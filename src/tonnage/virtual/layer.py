@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tonnage.virtual.patches import Patches
+
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
@@ -54,8 +56,45 @@ def _install() -> list[torch.library.Library]:
 
 
 @contextmanager
+def _kernels_for_meta(gpu: VirtualGpu) -> Iterator[None]:
+    """A block in which `meta` has kernels of its own where CUDA has one and PyTorch takes its operator apart."""
+    from tonnage.virtual.kernels import META
+
+    aten = torch.library.Library("aten", "IMPL")
+    if gpu.rules.fuses_rms_norm:
+        for name, kernel in META.items():
+            # Library.impl refuses, for it wants such operators taken apart; here they must not be.
+            vars(aten)["m"].impl(name, "Meta", kernel, False)
+    try:
+        yield
+    finally:
+        aten._destroy()
+
+
+def _has_torch_function(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """What modules ask before they take a fused path: true for tensor subclasses, and not for our own device face."""
+
+    def has_torch_function(arguments: Any) -> bool:
+        others = tuple(a for a in arguments if type(a) not in (torch.Tensor, torch.nn.Parameter, type(None)))
+        return bool(others) and original(others)
+
+    return has_torch_function
+
+
+@contextmanager
 def cuda_habits(gpu: VirtualGpu) -> Iterator[None]:
     """A block in which the layer is in place for `gpu`."""
+    with _kernels_for_meta(gpu), _layer_for(gpu):
+        patches = Patches()
+        patches.set(torch.overrides, "has_torch_function", _has_torch_function(torch.overrides.has_torch_function))
+        try:
+            yield
+        finally:
+            patches.restore()
+
+
+@contextmanager
+def _layer_for(gpu: VirtualGpu) -> Iterator[None]:
     _install()
     _active.append(gpu)
     excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_KEY)

@@ -121,12 +121,13 @@ class Recorder(TorchDispatchMode):
         ]
 
     def _plan(self, func: Any) -> Plan:
-        composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+        has = torch._C._dispatch_has_kernel_for_dispatch_key
+        composite = has(func.name(), _COMPOSITE) and not has(func.name(), "Meta")
         returns = func._schema.returns
         aliases = bool(returns) and all(r.alias_info is not None for r in returns)
         resizes = func.overloadpacket in _RESIZING
         plan = Plan(
-            composite and func.overloadpacket not in _KEPT_WHOLE,
+            composite,
             resizes or not aliases,
             _SPECIAL.get(func),
             shape_of(func),
@@ -387,4 +388,3 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
 _MASKS = (torch.bool, torch.uint8)
 _RESIZING = {aten.resize_, aten.set_, aten.resize_as_}
 _CROSSING = {aten.copy_.default, aten._to_copy.default}
-_KEPT_WHOLE: set[Any] = set()

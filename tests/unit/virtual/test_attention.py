@@ -173,8 +173,7 @@ def recorded(card, run, *, version="2.8.0"):
         next(steps)
         start = len(gpu.recording.ledger)
         next(steps)
-        found = traffic(gpu, start)
-    return found
+        return traffic(gpu, start)
 
 
 def test_flash_keeps_the_output_the_sums_and_two_small_words():

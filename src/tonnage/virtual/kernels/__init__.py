@@ -3,16 +3,28 @@
 LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a kernel takes from the caching allocator
 for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
 negative number gives the last buffer of so many bytes back before the call ends. EARLY: the same, before the outputs.
-HOST_OUTPUTS: outputs that CUDA keeps in host memory.
+HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` lacks.
 """
 
 from __future__ import annotations
 
-from tonnage.virtual.kernels import accumulation, attention, autocast, dropout, embedding, matmul, reduction
+from tonnage.virtual.kernels import (
+    accumulation,
+    attention,
+    autocast,
+    dropout,
+    embedding,
+    linear,
+    matmul,
+    norm,
+    reduction,
+    transformer,
+)
 
-LAYER = {**autocast.LAYER, **dropout.LAYER, **attention.LAYER}
+LAYER = {**autocast.LAYER, **dropout.LAYER, **attention.LAYER, **linear.LAYER, **transformer.LAYER}
 EARLY = {**embedding.EARLY, **attention.EARLY}
-SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention.SCRATCH}
+SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention.SCRATCH, **norm.SCRATCH}
 HOST_OUTPUTS = attention.HOST_OUTPUTS
+META = norm.META
 
-__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "SCRATCH", "accumulation"]
+__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "accumulation"]

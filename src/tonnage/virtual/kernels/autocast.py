@@ -7,6 +7,7 @@ until the outermost region ends (autocast_mode.cpp, cached_cast).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,14 +19,15 @@ from tonnage.virtual.layer import active_gpu, behind
 Tensor = torch.Tensor
 
 _LOWER = (
-    "_convolution conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d.input conv_transpose3d.input "
-    "convolution prelu addmm addmv addr matmul einsum mm mv linalg_vecdot linear addbmm baddbmm bmm chain_matmul "
-    "linalg_multi_dot lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"
+    "_convolution _convolution.deprecated conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d.input "
+    "conv_transpose3d.input convolution prelu addmm addmv addr matmul einsum mm mv linalg_vecdot linear addbmm baddbmm bmm chain_matmul "
+    "linalg_multi_dot lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell _thnn_fused_lstm_cell _thnn_fused_gru_cell "
+    "_scaled_dot_product_flash_attention"
 )
 _FULL = (
     "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow.Tensor_Scalar "
-    "pow.Tensor_Tensor pow.Scalar softplus layer_norm rms_norm group_norm frobenius_norm.dim nuclear_norm "
-    "nuclear_norm.dim cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d "
+    "pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm rms_norm group_norm frobenius_norm.dim "
+    "nuclear_norm nuclear_norm.dim cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d "
     "hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss "
     "multilabel_margin_loss soft_margin_loss triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits "
     "dist pdist cdist renorm logsumexp upsample_nearest1d _upsample_nearest_exact1d upsample_nearest2d "
@@ -43,7 +45,7 @@ class Autocast:
     """The autocast state of one card: PyTorch's own switches, and the weights cast so far."""
 
     def __init__(self) -> None:
-        self._cache: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
         self._off = 0
 
     @property
@@ -94,8 +96,8 @@ class Autocast:
 
     def _cached(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         found = self._cache.get(id(weight))
-        if found is None:
-            found = self._cache[id(weight)] = (weight, weight.to(dtype))
+        if found is None or found[0]() is not weight:  # another tensor may have come to the same place
+            found = self._cache[id(weight)] = (weakref.ref(weight), weight.to(dtype))
         return found[1]
 
 
@@ -141,6 +143,29 @@ def _by_dtype(op: Any) -> Callable[..., Any]:
     return kernel
 
 
+def _norm(*args: Any, **kwargs: Any) -> Any:
+    """`norm(x, p)` has another overload that takes a dtype: that one is asked for fp32 (fp32_append_dtype)."""
+    with behind():
+        if active_gpu().autocast.dtype is None or not eligible(args[0]):
+            return torch.ops.aten.norm.Scalar(*args, **kwargs)
+        return torch.ops.aten.norm.ScalarOpt_dtype(*args, **kwargs, dtype=torch.float32)
+
+
+def _binary_cross_entropy(*args: Any, **kwargs: Any) -> Any:
+    """autocast_mode.cpp, binary_cross_entropy_banned."""
+    if active_gpu().autocast.dtype is not None and args[0].is_meta:
+        raise RuntimeError(_UNSAFE)
+    with behind():
+        return torch.ops.aten.binary_cross_entropy.default(*args, **kwargs)
+
+
+_UNSAFE = """torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.
+Many models use a sigmoid layer right before the binary cross entropy layer.
+In this case, combine the two layers using torch.nn.functional.binary_cross_entropy_with_logits
+or torch.nn.BCEWithLogitsLoss.  binary_cross_entropy_with_logits and BCEWithLogits are
+safe to autocast."""
+
+
 def _lower_dtype(autocast: Autocast, args: Any) -> torch.dtype:
     assert autocast.dtype is not None
     return autocast.dtype
@@ -169,4 +194,6 @@ LAYER = {
     **{name: _in(op, _full_dtype) for name, op in _present(_FULL)},
     **{name: _by_dtype(op) for name, op in _present(_FULL_BY_DTYPE)},
     **{name: _in(op, _widest_dtype) for name, op in _present(_WIDEST)},
+    "norm.Scalar": _norm,
+    "binary_cross_entropy": _binary_cross_entropy,
 }
