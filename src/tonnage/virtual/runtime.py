@@ -66,7 +66,6 @@ def install_runtime(gpu: VirtualGpu, patches: Patches) -> None:
     patches.set(torch.version, "cuda", torch.version.cuda or _cuda_of(gpu.rules.torch))
     patches.set(torch.backends.cuda, "is_built", lambda: True)
     patches.set(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
-    patches.set(torch.backends.mha, "_is_fastpath_enabled", False)  # its kernels do not exist for `meta`
     patches.set(_device.DeviceContext, "__torch_function__", _on_default_device)
     patches.set(torch.UntypedStorage, "resize_", lambda storage, size: runtime.resize_storage(storage, size))
     patches.set(torch.UntypedStorage, "data_ptr", lambda storage: runtime.storage_address(storage))
