@@ -56,6 +56,13 @@ def _data_ptr(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> int:
     return face.gpu.address(tensor.untyped_storage()) + int(tensor.storage_offset()) * tensor.element_size()
 
 
+def _device(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> Any:
+    """`torch.device(0)` is the card."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], int):
+        return torch.device("cuda", args[0])
+    return func(*args, **kwargs)
+
+
 # How it is moved ------------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +225,7 @@ HANDLERS.update(
         _T.is_meta.__get__: _is_meta,
         _T.get_device: _get_device,
         torch.get_device: _get_device,
+        torch.device: _device,
         _T.data_ptr: _data_ptr,
         _T.to: _to,
         _T.cuda: _cuda,

@@ -89,6 +89,7 @@ def _install_streams(runtime: Runtime, patches: Patches) -> None:
         if hasattr(torch.cuda, name):
             patches.set(getattr(torch.cuda, name), "__new__", staticmethod(_unsupported))
     patches.set(torch.cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False)
+    patches.set(torch.nn.parallel._functions, "_get_stream", lambda device: None)  # it would keep one for good
     names = ("rangePushA", "rangePop", "rangeStartA", "rangeEnd", "markA", "deviceRangeStart", "deviceRangeEnd")
     patches.set(torch.cuda.nvtx, "_nvtx", SimpleNamespace(**dict.fromkeys(names, lambda *args: 0)))
 

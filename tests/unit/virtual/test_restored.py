@@ -263,7 +263,7 @@ def test_the_default_device_of_before_is_kept():
         before = state()
         with tonnage.virtual_gpu("T4"):
             assert torch.ones(1).is_meta
-            work()
+            nn.Linear(2, 2, device="cuda")(torch.ones(1, 2, device="cuda")).sum().backward()
         assert changed(before, state()) == []
     finally:
         torch.set_default_device(None)

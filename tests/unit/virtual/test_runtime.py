@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+from torch import nn
 from torch.cuda import (  # imported before the block, as programs do
     Event,
     Stream,
@@ -16,10 +19,6 @@ from torch.cuda import (  # imported before the block, as programs do
     synchronize,
 )
 from torch.cuda.memory import memory_reserved
-
-import pytest
-import torch
-from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tonnage
