@@ -221,7 +221,7 @@ class Recorder(TorchDispatchMode):
                 place = gpu.storages.place_of(tensor)
                 if place is Place.CARD:
                     return place
-        return place or Place.CARD
+        return place or (Place.HOST if gpu.on_host else Place.CARD)
 
     def _without_data(self, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
         """On the data-free host small tensors are real and large ones not: makes the two meet."""
