@@ -45,6 +45,14 @@ _NOT_USER_CODE = (
 _UNINITIALISED = {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default}
 _FINITE: dict[Any, bool] = {aten.isnan.default: False, aten.isinf.default: False, aten.isfinite.default: True}
 
+_DECIDED_BY_ONE: dict[Any, bool] = {
+    aten.bitwise_or.Tensor: True,
+    aten.logical_or.default: True,
+    aten.bitwise_and.Tensor: False,
+    aten.logical_and.default: False,
+}
+"""Operators of two inputs of which one decides, and the value with which it does."""
+
 
 def small(tensor: torch.Tensor) -> bool:
     """Whether a tensor is small enough for its values to be followed."""
@@ -112,8 +120,8 @@ class Values:
         shadows = self.shadows
         for tensor in inputs:
             if tensor.device.type == "meta" and tensor.untyped_storage()._cdata not in shadows:
-                if func in _FINITE and small(out):
-                    self.learn(out, torch.full(out.shape, _FINITE[func]))
+                if func in _FINITE or func in _DECIDED_BY_ONE:
+                    self._follow_partly_known(func, inputs, out)
                 return
         if out is None:  # the operator only looks at its inputs
             return
@@ -124,6 +132,21 @@ class Values:
         for tensor, value in zip(outputs, [real] if isinstance(out, torch.Tensor) else real, strict=False):
             if tensor.untyped_storage()._cdata not in shadows:
                 self.learn(tensor, value)
+
+    def _follow_partly_known(self, func: Any, inputs: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+        """What an operator gives whatever the unknown input is: `done | unknown` where all are done is done."""
+        if not small(out):
+            return
+        if func in _FINITE:
+            self.learn(out, torch.full(out.shape, _FINITE[func]))
+            return
+        decisive = _DECIDED_BY_ONE[func]
+        for known in map(self.known, inputs):
+            if known is None:
+                continue
+            if (known.dtype is torch.bool or not decisive) and bool((known == decisive).all()):
+                self.learn(out, torch.full(out.shape, decisive, dtype=out.dtype))
+                return
 
     def _follow_mutation(self, func: Any, args: Any, kwargs: Any, inputs: Sequence[torch.Tensor]) -> None:
         written = [t for t in _written(func, args, kwargs) if t.device.type == "meta"]

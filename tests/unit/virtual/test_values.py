@@ -168,6 +168,18 @@ def test_unknown_floats_are_finite(gpu):
     assert assumptions(gpu) == []
 
 
+def test_one_known_input_may_decide(gpu):
+    """Generation stops so: every sequence is done by its length, whatever its last token was."""
+    unknown = torch.randn(2, LARGE, device="cuda").argmax(1) == 7
+    yes = torch.tensor([True, True], device="cuda")
+    assert (unknown | yes).tolist() == torch.logical_or(yes, unknown).tolist() == [True, True]
+    assert (unknown & ~yes).tolist() == torch.logical_and(~yes, unknown).tolist() == [False, False]
+    assert (torch.ones(2, dtype=torch.int64, device="cuda") & ~(yes | unknown)).max().item() == 0
+    assert assumptions(gpu) == []
+    (unknown & yes).any().item()
+    assert [what for what, _, _ in assumptions(gpu)] == ["an unknown bool was asked for: False stands in"]
+
+
 def test_a_known_tensor_that_is_written_with_unknown_values_is_forgotten(gpu):
     x = torch.zeros(3, device="cuda")
     x += torch.randn(3, LARGE, device="cuda").sum(1)
