@@ -122,7 +122,8 @@ class Recorder(TorchDispatchMode):
 
     def _plan(self, func: Any) -> Plan:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
-        composite = has(func.name(), _COMPOSITE) and not has(func.name(), "Meta")
+        shape = shape_of(func)
+        composite = has(func.name(), _COMPOSITE) and not has(func.name(), "Meta") and shape is None
         returns = func._schema.returns
         aliases = bool(returns) and all(r.alias_info is not None for r in returns)
         resizes = func.overloadpacket in _RESIZING
@@ -130,7 +131,7 @@ class Recorder(TorchDispatchMode):
             composite,
             resizes or not aliases,
             _SPECIAL.get(func),
-            shape_of(func),
+            shape,
             kernels.EARLY.get(func),
             kernels.SCRATCH.get(func),
             kernels.HOST_OUTPUTS.get(func, ()),

@@ -89,12 +89,31 @@ def _layer_norm_backward(
     return torch.empty_like(tensor), torch.empty_like(weight), torch.empty_like(bias)
 
 
+def _grouped_mm(left: Tensor, right: Tensor, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
+    """Products of groups of rows (mixture of experts), for every type: PyTorch's meta kernel takes bf16 only.
+
+    ATen/native/GroupedMMUtils.h, create_grouped_gemm_output_tensor: rows are padded to 16 bytes.
+    """
+    if not (left.is_meta and right.is_meta):
+        return NotImplemented
+    if left.dim() == right.dim():
+        groups = left.shape[0] if left.dim() == 3 else offs.shape[0]
+        size = [groups, left.shape[-2], right.shape[-1]]
+    else:
+        size = [left.shape[-2], right.shape[-1]]
+    dtype = out_dtype or left.dtype
+    padded = -(-size[-1] * dtype.itemsize // 16) * 16 // dtype.itemsize
+    stride = [size[-2] * padded, padded, 1][-len(size) :]
+    return torch.empty_strided(size, stride, dtype=dtype, device=left.device)
+
+
 _HALVES = (torch.float16, torch.bfloat16)
 _SHAPES: dict[Any, Callable[..., Any]] = {
     aten.addmm.default: _addmm,
     aten.native_layer_norm.default: _layer_norm,
     aten.native_layer_norm_backward.default: _layer_norm_backward,
     aten.native_dropout.default: _dropout,
+    **({aten._grouped_mm.default: _grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
     aten.native_dropout_backward.default: _dropout_backward,
     **dict.fromkeys((aten.gelu.default, aten.silu.default, aten.relu.default, aten.tanh.default), _like_first),
     **dict.fromkeys(
@@ -105,6 +124,7 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
             aten.div.Tensor,
             aten.gelu_backward.default,
             aten.silu_backward.default,
+            aten.mish_backward.default,
             aten.tanh_backward.default,
         ),
         _like_both,

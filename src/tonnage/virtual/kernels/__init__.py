@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from tonnage.virtual.kernels import (
     accumulation,
+    activation,
     attention,
     autocast,
     dropout,
@@ -21,7 +22,14 @@ from tonnage.virtual.kernels import (
     transformer,
 )
 
-LAYER = {**autocast.LAYER, **dropout.LAYER, **attention.LAYER, **linear.LAYER, **transformer.LAYER}
+LAYER = {
+    **autocast.LAYER,
+    **activation.LAYER,
+    **dropout.LAYER,
+    **attention.LAYER,
+    **linear.LAYER,
+    **transformer.LAYER,
+}
 EARLY = {**embedding.EARLY, **attention.EARLY}
 SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention.SCRATCH, **norm.SCRATCH}
 HOST_OUTPUTS = attention.HOST_OUTPUTS

@@ -1,0 +1,37 @@
+"""Backward of activations that CUDA runs as one kernel and `meta` takes apart.
+
+native_functions.yaml gives silu_backward and mish_backward a composite fallback besides their CUDA kernels; on `meta` the
+fallback runs, and holds half a dozen tensors of the activation's size where CUDA makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tonnage.virtual.layer import behind
+
+aten = torch.ops.aten
+
+
+def _whole(op: Any) -> Callable[..., torch.Tensor]:
+    """The operator below autograd, where it is not taken apart; its double backward never calls it."""
+
+    def kernel(grad: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+        with behind():
+            if not grad.is_meta or torch.is_grad_enabled():
+                plain: torch.Tensor = op(grad, tensor)
+                return plain
+            with torch._C._AutoDispatchBelowAutograd():
+                whole: torch.Tensor = op(grad, tensor)
+                return whole
+
+    return kernel
+
+
+LAYER = {
+    "silu_backward": _whole(aten.silu_backward.default),
+    "mish_backward": _whole(aten.mish_backward.default),
+}
