@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,17 +42,6 @@ def active_gpu() -> VirtualGpu:
     return _active[-1]
 
 
-def _faceless(kernel: Kernel) -> Kernel:
-    """`kernel` where tensors say that they are on `meta`, as below it: backward calls it with the device face on."""
-
-    @wraps(kernel)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with torch._C.DisableTorchFunction():
-            return kernel(*args, **kwargs)
-
-    return called
-
-
 @cache
 def _install() -> list[torch.library.Library]:
     """Registers the kernels, once in a process; the libraries must be kept alive."""
@@ -62,7 +51,7 @@ def _install() -> list[torch.library.Library]:
     rest.fallback(torch.library.fallthrough_kernel, _NAME)
     aten = torch.library.Library("aten", "IMPL")
     for name, kernel in LAYER.items():
-        aten.impl(name, _faceless(kernel), _NAME)
+        aten.impl(name, kernel, _NAME)
     return [rest, aten]
 
 
