@@ -12,6 +12,7 @@ from tonnage.virtual.kernels import (
     accumulation,
     activation,
     attention,
+    attention_buffers,
     autocast,
     dropout,
     embedding,
@@ -30,9 +31,9 @@ LAYER = {
     **linear.LAYER,
     **transformer.LAYER,
 }
-EARLY = {**embedding.EARLY, **attention.EARLY}
-SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention.SCRATCH, **norm.SCRATCH}
-HOST_OUTPUTS = attention.HOST_OUTPUTS
+EARLY = {**embedding.EARLY, **attention_buffers.EARLY}
+SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention_buffers.SCRATCH, **norm.SCRATCH}
+HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
 
 __all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "accumulation"]

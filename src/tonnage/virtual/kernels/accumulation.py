@@ -7,6 +7,7 @@ instead, which would hold a third tensor for the moment.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,11 +22,15 @@ class Owners(NamedTuple):
 
     tensor: int
     storage: int
+    python: int
+    """Names of its Python object, which C++ sees as one owner that is there whenever Python looks."""
 
 
-def owners_of(gradient: torch.Tensor) -> Owners:
-    storage = gradient.untyped_storage()
-    return Owners(gradient._use_count(), torch._C._storage_Use_Count(storage._cdata))  # type: ignore[attr-defined]
+def owners_of(args: Any) -> Owners:
+    """The owners of the first argument of an operator, whose tensors are in one list besides."""
+    storage = args[0].untyped_storage()
+    shared = torch._C._storage_Use_Count(storage._cdata)
+    return Owners(args[0]._use_count(), shared, sys.getrefcount(args[0]))
 
 
 class _Probe(TorchDispatchMode):
@@ -41,7 +46,9 @@ class _Probe(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.add.Tensor:
-            self.seen.append(owners_of(args[0]))
+            inputs = list(args)  # as the recorder has them when it asks
+            self.seen.append(owners_of(args))
+            del inputs
         return func(*args, **(kwargs or {}))
 
 
@@ -66,10 +73,12 @@ def meets_in_place(args: Any, kwargs: Any) -> bool:
     """Whether this `add` is autograd adding a gradient into a buffer that nothing else owns."""
     if kwargs or len(args) != 2 or torch.is_grad_enabled() or torch._C._current_autograd_node() is None:
         return False
-    old, new = args
+    if not _alike(*args):
+        return False
+    return all(count <= least for count, least in zip(owners_of(args), sole_owner(), strict=True))
+
+
+def _alike(old: Any, new: Any) -> bool:
     if not (isinstance(new, torch.Tensor) and old.is_meta and new.is_meta):
         return False
-    if old.dtype != new.dtype or old.shape != new.shape or not is_dense(old):
-        return False
-    owners, sole = owners_of(old), sole_owner()
-    return owners.tensor <= sole.tensor and owners.storage <= sole.storage
+    return old.dtype == new.dtype and old.shape == new.shape and is_dense(old)
