@@ -267,6 +267,7 @@ class VirtualGpu:
         sole_owner()
         install_runtime(self, self._patches)
         self.modules.install(self._patches)
+        self._running.enter_context(torch.compiler.set_stance("force_eager"))  # what was compiled before runs as it is
         self._running.enter_context(self.recorder)
         self._running.enter_context(cuda_habits(self))
         self._running.enter_context(self.face)

@@ -219,6 +219,12 @@ def test_compile_leaves_a_model_as_it_is_and_says_so(gpu):
     assert [entry.what for entry in gpu.recording.not_counted] == ["torch.compile"]
 
 
+def test_what_was_compiled_before_the_block_runs_as_it_is():
+    compiled = torch.compile(lambda x: x.relu() + x.device.index)
+    with tonnage.virtual_gpu("T4"):
+        assert compiled(torch.ones(2, device="cuda")).tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("name", ["CUDAGraph", "MemPool"])
 def test_what_is_not_supported_says_so(gpu, name):
     if not hasattr(torch.cuda, name):
