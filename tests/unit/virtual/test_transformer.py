@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 import torch
 from torch import nn
@@ -14,8 +16,8 @@ INFERENCE = [torch.no_grad, torch.inference_mode]
 
 def made_by(run, *, card="A100"):
     """The sizes that `run` asked for, without workspaces, and the operators."""
-    with tonnage.virtual_gpu(card) as gpu:
-        steps = run()
+    # Closed inside: an inference_mode that ended after the block would put the block's dispatch keys back.
+    with tonnage.virtual_gpu(card) as gpu, closing(run()) as steps:
         next(steps)
         start, first = len(gpu.recording.ledger.sizes), len(gpu.recording.trace.ops)
         next(steps)
