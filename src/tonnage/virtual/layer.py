@@ -38,6 +38,11 @@ def before() -> Any:
     return torch._C._IncludeDispatchKeyGuard(_KEY)
 
 
+def dataless(tensor: torch.Tensor) -> bool:
+    """Whether `tensor` is on `meta` underneath; `tensor.is_meta` may be answered by the device face here."""
+    return torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Meta)
+
+
 def active_gpu() -> VirtualGpu:
     return _active[-1]
 

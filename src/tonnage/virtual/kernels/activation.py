@@ -1,7 +1,7 @@
 """Backward of activations that CUDA runs as one kernel and `meta` takes apart.
 
-native_functions.yaml gives silu_backward and mish_backward a composite fallback besides their CUDA kernels; on `meta` the
-fallback runs, and holds half a dozen tensors of the activation's size where CUDA makes one.
+native_functions.yaml gives silu_backward and mish_backward a composite fallback besides their CUDA kernels; `meta` runs
+it, and holds half a dozen tensors of the activation's size where CUDA makes one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tonnage.virtual.layer import behind
+from tonnage.virtual.layer import behind, dataless
 
 aten = torch.ops.aten
 
@@ -21,7 +21,7 @@ def _whole(op: Any) -> Callable[..., torch.Tensor]:
 
     def kernel(grad: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
         with behind():
-            if not grad.is_meta or torch.is_grad_enabled():
+            if not dataless(grad) or torch.is_grad_enabled():
                 plain: torch.Tensor = op(grad, tensor)
                 return plain
             with torch._C._AutoDispatchBelowAutograd():

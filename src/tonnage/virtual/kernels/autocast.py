@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tonnage.virtual.layer import active_gpu, behind
+from tonnage.virtual.layer import active_gpu, behind, dataless
 
 Tensor = torch.Tensor
 
@@ -103,7 +103,7 @@ class Autocast:
 
 def eligible(value: Any) -> bool:
     """Whether autocast touches `value`: a floating tensor on the card that is not double."""
-    return isinstance(value, Tensor) and value.is_meta and value.is_floating_point() and value.dtype != torch.float64
+    return isinstance(value, Tensor) and dataless(value) and value.is_floating_point() and value.dtype != torch.float64
 
 
 def _operator(name: str) -> Any:
@@ -153,7 +153,7 @@ def _norm(*args: Any, **kwargs: Any) -> Any:
 
 def _binary_cross_entropy(*args: Any, **kwargs: Any) -> Any:
     """autocast_mode.cpp, binary_cross_entropy_banned."""
-    if active_gpu().autocast.dtype is not None and args[0].is_meta:
+    if active_gpu().autocast.dtype is not None and dataless(args[0]):
         raise RuntimeError(_UNSAFE)
     with behind():
         return torch.ops.aten.binary_cross_entropy.default(*args, **kwargs)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 
-from tonnage.virtual.layer import behind
+from tonnage.virtual.layer import behind, dataless
 
 
 def dropout(tensor: torch.Tensor, p: float, train: bool) -> torch.Tensor:
     with behind():
-        if train and 0 < p < 1 and tensor.numel() > 0 and tensor.is_meta:
+        if train and 0 < p < 1 and tensor.numel() > 0 and dataless(tensor):
             return torch.native_dropout(tensor, p, train)[0]
         plain: torch.Tensor = torch.ops.aten.dropout.default(tensor, p, train)
         return plain

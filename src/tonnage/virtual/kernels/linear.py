@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tonnage.virtual.layer import active_gpu, behind
+from tonnage.virtual.layer import active_gpu, behind, dataless
 
 aten = torch.ops.aten
 
@@ -21,7 +21,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     cast = active_gpu().autocast.lower
     with behind():
         input, weight, bias = cast(input), cast(weight), cast(bias)
-        if bias is None or not input.is_meta or input.dim() == 2 or (input.dim() > 2 and input.is_contiguous()):
+        if bias is None or not dataless(input) or input.dim() == 2 or (input.dim() > 2 and input.is_contiguous()):
             return aten.linear.default(input, weight, bias)
         return aten.linear.default(input, weight).add_(bias)
 
