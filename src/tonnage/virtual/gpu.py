@@ -173,7 +173,7 @@ class VirtualGpu:
                 self.free(before)
 
     def _died(self, ref: StorageRef) -> None:
-        self.values.shadows.pop(ref.key, None)
+        self.values.forget_storage(ref.key)
         if ref.number >= 0:
             self._born_in.pop(ref.number, None)
             self.free(ref.number)

@@ -17,7 +17,7 @@ from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
 from tonnage.virtual import kernels
 from tonnage.virtual.modules import BACKWARD
-from tonnage.virtual.same_device import check_same_device, crosses
+from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
 from tonnage.virtual.storages import Place
 from tonnage.virtual.values import small
@@ -80,6 +80,8 @@ class Recorder(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         inputs = _tensors(args, kwargs)
+        if func in INDEXING and args[0].is_meta:
+            adopt_lists(self.gpu, args)
         if len(inputs) > 1 and not plan.crosses:
             if self.gpu.storages.elsewhere or len({t.is_meta for t in inputs}) > 1:
                 check_same_device(self.gpu, func, args, inputs)
@@ -315,7 +317,7 @@ def _to_copy(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any)
     source, device = args[0], kwargs.get("device")
     if device is None or device.type != "cpu" or not source.is_meta:
         return NotImplemented
-    known = recorder.gpu.values.known(source)
+    known = recorder.gpu.values.asked(source)
     if known is None:
         known = torch.zeros_like(source, device="cpu")
         recorder.gpu.values.assume("a tensor of unknown values was copied to the host: zeros stand in")
@@ -327,7 +329,7 @@ def _copy_into(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: An
     target, source = args[:2]
     if target.is_meta or not source.is_meta:
         return NotImplemented
-    known = recorder.gpu.values.known(source)
+    known = recorder.gpu.values.asked(source)
     if known is None:
         recorder.gpu.values.assume("a tensor of unknown values was copied to the host: zeros stand in")
         return target.zero_()

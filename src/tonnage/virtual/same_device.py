@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tonnage.virtual.storages import Place
+
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
 
-_INDEXING = {
+INDEXING = {
     aten.index.Tensor,
     aten.index_put.default,
     aten.index_put_.default,
@@ -20,7 +22,7 @@ _INDEXING = {
     aten._index_put_impl_.default,
 }
 _ACROSS = {
-    *_INDEXING,
+    *INDEXING,
     aten.copy_.default,
     aten._to_copy.default,
     aten._foreach_copy_.default,
@@ -33,17 +35,25 @@ _ACROSS = {
 """Copies, indices and lengths: operators of which an argument may be in host memory."""
 
 
+def adopt_lists(gpu: VirtualGpu, args: Any) -> None:
+    """`tensor[[0, 1]]`: PyTorch makes the index out of the list on the tensor's device, past the dispatcher."""
+    if gpu.storages.place_of(args[0]) is Place.CARD:
+        for index in args[1]:
+            if index is not None and index.is_meta and gpu.storages.find(index) is None:
+                gpu.born(index.untyped_storage(), Place.CARD)
+
+
 def crosses(func: Any) -> bool:
     """Whether `func` takes tensors of different devices; attention keeps its random state on the host."""
     name = func.name()
-    return (func in _ACROSS and func not in _INDEXING) or ("attention" in name and "backward" in name)
+    return (func in _ACROSS and func not in INDEXING) or ("attention" in name and "backward" in name)
 
 
 def check_same_device(gpu: VirtualGpu, func: Any, args: Any, inputs: list[torch.Tensor]) -> None:
     """Raises as CUDA does for tensors on the host and on the card; a CPU tensor of one element may meet any other."""
     place_of = gpu.storages.place_of
     devices = [place_of(t).value if t.is_meta else t.device for t in inputs]
-    if func in _INDEXING:
+    if func in INDEXING:
         _check_indices(devices, args)
         return
     found = {device for tensor, device in zip(inputs, devices, strict=True) if tensor.dim() or device.type != "cpu"}

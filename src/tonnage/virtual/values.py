@@ -6,7 +6,8 @@ layout, on which every operator is run along. Where a value cannot be known a st
 lists it with the line of user code that asked.
 
 The stand-ins: False for a bool, 1 for an integer, 1.0 for a float; zeros for a tensor copied to the host. Unknown
-floats are taken to be finite.
+floats are taken to be finite. Small tensors drawn at random on the card have the virtual card's own numbers, and asking
+for a value that depends on them is listed too.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ KNOWN_INTEGERS = 1 << 18
 """Elements up to which integer and bool tensors are followed: the ids of 64 x 4096 tokens."""
 KNOWN_FLOATS = 512
 """Elements up to which floating tensors are followed: schedules and scales, not activations."""
+
+PATIENCE = 5000
+"""How often one line may ask for the same unknown bool before it is taken to be a loop that waits for it."""
 
 _NOT_USER_CODE = (
     *(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(torch.__file__).parent)),
@@ -70,12 +74,23 @@ def asking_line() -> str:
     return f"{'/'.join(parts)}:{frame.f_lineno}"
 
 
+def _initialises_weights() -> bool:
+    """Whether torch.nn.init asks (truncated normals look for outliers): weights have no values, and none matter."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_USER_CODE):
+        if frame.f_code.co_filename == torch.nn.init.__file__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Values:
     """The shadows of one block, and the assumptions made where there is none."""
 
     def __init__(self, gpu: VirtualGpu) -> None:
         self.gpu = gpu
         self.shadows: dict[int, torch.UntypedStorage] = {}
+        self.drawn: set[int] = set()
         self._assumed: Counter[tuple[str, str]] = Counter()
         self._random = torch.Generator().manual_seed(0).get_state()
 
@@ -83,8 +98,11 @@ class Values:
     def assumptions(self) -> list[Assumption]:
         return [Assumption(what, where, times) for (what, where), times in self._assumed.items()]
 
-    def assume(self, what: str) -> None:
-        self._assumed[what, asking_line()] += 1
+    def assume(self, what: str) -> int:
+        """Lists `what` with the line that asked; returns how often that line has."""
+        key = what, asking_line()
+        self._assumed[key] += 1
+        return self._assumed[key]
 
     def known(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """A real tensor with the values of `tensor`, sharing memory with its other views, or None."""
@@ -108,7 +126,22 @@ class Values:
         self.shadows[storage._cdata] = real.untyped_storage()
 
     def forget(self, tensor: torch.Tensor) -> None:
-        self.shadows.pop(tensor.untyped_storage()._cdata, None)
+        self.forget_storage(tensor.untyped_storage()._cdata)
+
+    def forget_storage(self, key: int) -> None:
+        self.shadows.pop(key, None)
+        self.drawn.discard(key)
+
+    def asked(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """`known`, for code that is about to act on the values: those drawn at random are an assumption."""
+        if tensor.is_meta and tensor.untyped_storage()._cdata in self.drawn:
+            self.assume("a value that depends on random numbers was asked for: the virtual card's own stand in")
+        return self.known(tensor)
+
+    def _is_drawn(self, func: Any, inputs: Sequence[torch.Tensor]) -> bool:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            return True
+        return any(t.is_meta and t.untyped_storage()._cdata in self.drawn for t in inputs) if self.drawn else False
 
     # Following operators ------------------------------------------------------------------------------------------
 
@@ -125,13 +158,16 @@ class Values:
                 return
         if out is None:  # the operator only looks at its inputs
             return
-        outputs = [out] if isinstance(out, torch.Tensor) else [o for o in out if isinstance(o, torch.Tensor)]
+        outputs = _tensors_of(out)
         if not all(small(o) for o in outputs) or not _runs_on_host(func):
             return
-        real = self.compute(func, args, kwargs)
-        for tensor, value in zip(outputs, [real] if isinstance(out, torch.Tensor) else real, strict=False):
-            if tensor.untyped_storage()._cdata not in shadows:
+        drawn = self._is_drawn(func, inputs)
+        for tensor, value in zip(outputs, _tensors_of(self.compute(func, args, kwargs)), strict=True):
+            key = tensor.untyped_storage()._cdata
+            if key not in shadows:
                 self.learn(tensor, value)
+                if drawn:
+                    self.drawn.add(key)
 
     def _follow_partly_known(self, func: Any, inputs: Sequence[torch.Tensor], out: torch.Tensor) -> None:
         """What an operator gives whatever the unknown input is: `done | unknown` where all are done is done."""
@@ -156,6 +192,8 @@ class Values:
             self.assume("gradients are finite, so the scaler takes the step")
         elif _runs_on_host(func) and all(self.known(t) is not None for t in inputs):
             self.compute(func, args, kwargs)
+            if self._is_drawn(func, inputs):
+                self.drawn.update(t.untyped_storage()._cdata for t in written)
         else:
             for tensor in written:
                 self.forget(tensor)
@@ -222,7 +260,7 @@ class Values:
 
     def on_cpu(self, tensor: torch.Tensor) -> torch.Tensor:
         """A real copy of `tensor` for a call that reads values."""
-        known = self.known(tensor.detach())
+        known = self.asked(tensor.detach())
         if known is None:
             self.assume(f"the values of a {_described(tensor)} are unknown: zeros stand in")
             return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
@@ -230,16 +268,24 @@ class Values:
 
     def scalar(self, tensor: torch.Tensor) -> Any:
         """`.item()`."""
-        known = self.known(tensor)
+        known = self.asked(tensor)
         if known is not None:
             return known.item()
         stand_in: Any = False if tensor.dtype is torch.bool else 1.0 if tensor.is_floating_point() else 1
-        self.assume(f"an unknown {_dtype(tensor)} was asked for: {stand_in} stands in")
+        if _initialises_weights():
+            return stand_in
+        times = self.assume(f"an unknown {_dtype(tensor)} was asked for: {stand_in} stands in")
+        if stand_in is False and times >= PATIENCE:
+            raise CannotRecord(
+                f"{asking_line()} has asked {times:,} times for a bool that is not known: a loop that waits for it "
+                "never ends",
+                hint="bound the loop, or give the step inputs that the value follows from",
+            )
         return stand_in
 
     def equal(self, a: torch.Tensor, b: torch.Tensor) -> bool:
         """`torch.equal`."""
-        known_a, known_b = self.known(a), self.known(b)
+        known_a, known_b = self.asked(a), self.asked(b)
         if known_a is not None and known_b is not None:
             return torch.equal(known_a, known_b)
         self.assume("two tensors of unknown values were compared: taken to differ")
@@ -247,7 +293,7 @@ class Values:
 
     def allclose(self, args: Any, kwargs: Any) -> bool:
         """`torch.allclose`."""
-        known_a, known_b = self.known(args[0]), self.known(args[1])
+        known_a, known_b = self.asked(args[0]), self.asked(args[1])
         if known_a is not None and known_b is not None:
             return torch.allclose(known_a, known_b, *args[2:], **kwargs)
         self.assume("two tensors of unknown values were compared: taken to differ")
@@ -255,7 +301,7 @@ class Values:
 
     def data_dependent(self, func: Any, args: Any, kwargs: Any, inputs: Sequence[torch.Tensor]) -> Any:
         """The result, as a real tensor, of an operator whose output shape depends on values."""
-        if all(self.known(t) is not None for t in inputs):
+        if all(self.asked(t) is not None for t in inputs):
             return self.compute(func, args, kwargs)
         stand_in = _WHEN_UNKNOWN.get(func)
         if stand_in is None:
@@ -273,6 +319,11 @@ _NO_DATA = (
     "torch.nn.Module.to() when moving module from meta to a different device."
 )
 """PyTorch's own words."""
+
+
+def _tensors_of(out: Any) -> list[torch.Tensor]:
+    """The tensors an operator returned; backward returns None for a gradient that nobody wants."""
+    return [out] if isinstance(out, torch.Tensor) else [o for o in out if isinstance(o, torch.Tensor)]
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:

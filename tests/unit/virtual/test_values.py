@@ -195,3 +195,38 @@ def test_sizes_that_depend_on_unknown_values(gpu):
     assert all(("every element" in what) and where.startswith("test_values.py:") for what, where, _ in assumptions(gpu))
     with pytest.raises(CannotRecord, match=r"_unique2.* at test_values.py:\d+ makes a tensor whose size depends"):
         x.unique()
+
+
+def test_a_branch_on_random_numbers_is_an_assumption(gpu):
+    x = torch.randn(4, device="cuda")
+    assert gpu.recording.assumptions == []
+    if (x * 2).sum() > 0:
+        pass
+    (found,) = gpu.recording.assumptions
+    assert "random numbers" in found.what and found.where.startswith("test_values.py:")
+
+
+def test_numbers_that_do_not_depend_on_random_ones_are_no_assumption(gpu):
+    torch.randn(4, device="cuda")
+    assert torch.arange(4, device="cuda").sum().item() == 6
+    assert gpu.recording.assumptions == []
+
+
+def test_a_loop_that_waits_for_an_unknown_bool_ends_with_a_message(gpu):
+    x = torch.randn(100_000, device="cuda")
+    with pytest.raises(CannotRecord, match="a loop that waits for it never ends"):
+        while not (x > 0).any():
+            pass
+
+
+def test_initial_weights_are_no_assumption(gpu):
+    with gpu.host():
+        weight = torch.empty(300, 300)
+        torch.nn.init.trunc_normal_(weight)
+    assert weight.is_cpu
+    assert gpu.recording.assumptions == []
+
+
+def test_a_list_as_index_is_on_the_card(gpu):
+    rows = torch.zeros(4, 8, device="cuda")[[0, 2]]
+    assert rows.shape == (2, 8) and rows.is_cuda

@@ -14,6 +14,7 @@ from tonnage.virtual.kernels import (
     attention,
     attention_buffers,
     autocast,
+    cudnn,
     dropout,
     embedding,
     linear,
@@ -25,6 +26,7 @@ from tonnage.virtual.kernels import (
 
 LAYER = {
     **autocast.LAYER,
+    **cudnn.LAYER,
     **activation.LAYER,
     **dropout.LAYER,
     **attention.LAYER,
@@ -32,7 +34,14 @@ LAYER = {
     **transformer.LAYER,
 }
 EARLY = {**embedding.EARLY, **attention_buffers.EARLY}
-SCRATCH = {**matmul.SCRATCH, **embedding.SCRATCH, **reduction.SCRATCH, **attention_buffers.SCRATCH, **norm.SCRATCH}
+SCRATCH = {
+    **attention_buffers.SCRATCH,
+    **cudnn.SCRATCH,
+    **embedding.SCRATCH,
+    **matmul.SCRATCH,
+    **norm.SCRATCH,
+    **reduction.SCRATCH,
+}
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
 
