@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -267,7 +268,8 @@ class VirtualGpu:
         sole_owner()
         install_runtime(self, self._patches)
         self.modules.install(self._patches)
-        self._running.enter_context(torch.compiler.set_stance("force_eager"))  # what was compiled before runs as it is
+        if "torch._dynamo" in sys.modules:  # what was compiled before runs as it is; the import would take a second
+            self._running.enter_context(torch.compiler.set_stance("force_eager"))
         self._running.enter_context(self.recorder)
         self._running.enter_context(cuda_habits(self))
         self._running.enter_context(self.face)

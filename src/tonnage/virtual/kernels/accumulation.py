@@ -60,7 +60,7 @@ def sole_owner() -> Owners:
     is asked once, with the square of a product, whose first gradient nothing else holds.
     """
     with torch.enable_grad(), torch.inference_mode(False):
-        weight = torch.empty(2, 2, device="meta", requires_grad=True)
+        weight = torch.zeros(2, 2, device="cpu", requires_grad=True)
         product = weight @ weight.detach()
         total = (product * product).sum()
         probe = _Probe()

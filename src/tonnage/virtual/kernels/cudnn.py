@@ -1,9 +1,9 @@
 """What cuDNN takes for itself is the library's own choice, and is listed instead of counted.
 
 Convolutions take a workspace for the length of each call (ATen/native/cudnn/Conv_v8.cpp, run_conv_plan); its size
-depends on the plan that cuDNN's heuristics choose for the card, the type and the shape, from nothing to hundreds of MiB.
-Recurrent layers are one cuDNN call with a workspace, a reserve kept for backward and packed weights (cudnn/RNN.cpp);
-here they run step by step instead. Attention by cuDNN takes a workspace as well (cudnn/MHA.cpp).
+depends on the plan that cuDNN's heuristics choose for card, type and shape, from nothing to hundreds of MiB. Recurrent
+layers are one cuDNN call with a workspace, a reserve kept for backward and packed weights (cudnn/RNN.cpp); here they
+run step by step instead. Attention by cuDNN takes a workspace as well (cudnn/MHA.cpp).
 """
 
 from __future__ import annotations
