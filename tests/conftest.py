@@ -126,7 +126,7 @@ def make_report(
         ),
         memory=Memory(peak=peak, instants=[Instant(name="start", allocated_bytes=0, reserved_bytes=0, peak_bytes=0)]),
         verdict=None if total is None else make_verdict(peak, total),
-        inputs=[Input(name="input_ids", shape=(8, 128), dtype="int64", origin="from the model's signature")],
+        inputs=[Input(name="input_ids", shape=(8, 128), dtype="int64", origin="the model's signature")],
         guesses=["ids drawn below 30522"],
         assumptions=[Assumption("bool(mask) taken as True", "train.py:12", 3)],
         not_counted=[NotCounted("aten.foo", "no rule")],

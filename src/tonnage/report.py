@@ -41,7 +41,7 @@ class Subject(Struct, frozen=True, kw_only=True):
 
 
 class Input(Struct, frozen=True, kw_only=True):
-    """One input of the step, and where it comes from ("given", "from the model's signature")."""
+    """One input of the step, and where it comes from ("given", "seq", "image_size", a default)."""
 
     name: str
     shape: tuple[int, ...]

@@ -148,7 +148,10 @@ def _inputs(report: Report) -> list[str]:
     by_origin: dict[str, list[str]] = {}
     for i in report.inputs:
         by_origin.setdefault(i.origin, []).append(f"{i.name} {i.dtype} {list(i.shape)}")
-    return [f"{origin}: {', '.join(described)}" for origin, described in by_origin.items()]
+    return [
+        f"{', '.join(described)} ({'given' if origin == 'given' else f'from {origin}'})"
+        for origin, described in by_origin.items()
+    ]
 
 
 def _times(what: str, detail: str, times: int) -> str:

@@ -125,7 +125,7 @@ def test_what_the_page_says(handmade):
         "backward, encoder.layer.11.output.dense",
         "FITS RTX 3060 Laptop: headroom 854.00 MiB to 904.00 MiB",  # 1024 - 20 - 150 and 1024 - 20 - 100
         "nvidia-smi: 120.00 MiB to 170.00 MiB",
-        "from the model's signature: input_ids int64 [8, 128]",
+        "input_ids int64 [8, 128] (from the model's signature)",
         "ids drawn below 30522",
         "bool(mask) taken as True (train.py:12), 3 times",
         "aten.foo (no rule)",
