@@ -18,14 +18,15 @@ _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def format_bytes(n: int) -> str:
-    """`n` in the largest binary unit that keeps it at 1 or more.
+    """`n` in the largest binary unit that keeps it at 1 or more, halves rounded up as on paper.
 
     >>> format_bytes(8519680), format_bytes(512), format_bytes(-2 * GiB)
-    ('8.12 MiB', '512 B', '-2.00 GiB')
+    ('8.13 MiB', '512 B', '-2.00 GiB')
     """
     for name, size in reversed(_BINARY.items()):
-        if abs(n) >= size:
-            return f"{n} B" if size == 1 else f"{n / size:,.2f} {name}"
+        if abs(n) >= size > 1:
+            hundredths = (abs(n) * 100 + size // 2) // size
+            return f"{'-' if n < 0 else ''}{hundredths // 100:,}.{hundredths % 100:02} {name}"
     return f"{n} B"
 
 

@@ -56,6 +56,7 @@ class VirtualGpu:
         self.stream = 0
         self.arriving: Place | None = None
         self.on_host = False
+        self.built_without_data = False
         self.autocast = Autocast()
         self._workspaces: dict[tuple[str, str, int], int] = {}
         self.values = Values(self)
@@ -131,9 +132,11 @@ class VirtualGpu:
     def host(self) -> Iterator[None]:
         """A block in which large tensors made on the CPU carry no data, so that a model of any size can be built.
 
-        Tensors of up to 16,384 elements are real, so schedules and masks have their values.
+        Tensors of up to 16,384 elements are real, so schedules and masks have their values. Floats that go from the host
+        to the card count as random numbers from then on: asking for one is listed as an assumption.
         """
         before, self.on_host = self.on_host, True
+        self.built_without_data = True
         try:
             yield
         finally:

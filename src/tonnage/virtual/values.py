@@ -139,9 +139,16 @@ class Values:
         return self.known(tensor)
 
     def _is_drawn(self, func: Any, inputs: Sequence[torch.Tensor]) -> bool:
+        """Whether values depend on random numbers: drawn on the card, or the floats of a model that has no data."""
         if torch.Tag.nondeterministic_seeded in func.tags:
             return True
-        return any(t.is_meta and t.untyped_storage()._cdata in self.drawn for t in inputs) if self.drawn else False
+        for tensor in inputs:
+            if not tensor.is_meta:
+                if self.gpu.built_without_data and tensor.is_floating_point():
+                    return True
+            elif tensor.untyped_storage()._cdata in self.drawn:
+                return True
+        return False
 
     # Following operators ------------------------------------------------------------------------------------------
 

@@ -230,3 +230,15 @@ def test_initial_weights_are_no_assumption(gpu):
 def test_a_list_as_index_is_on_the_card(gpu):
     rows = torch.zeros(4, 8, device="cuda")[[0, 2]]
     assert rows.shape == (2, 8) and rows.is_cuda
+
+
+def test_weights_built_without_data_have_no_values_to_branch_on(gpu):
+    with gpu.host():
+        layer = torch.nn.Linear(4, 4)
+    layer.cuda()
+    if layer(torch.ones(1, 4, device="cuda")).sum() > 0:
+        pass
+    (found,) = gpu.recording.assumptions
+    assert "random numbers" in found.what
+    assert bool(torch.tensor([True, True]).cuda().all()), "a mask of the host is known"
+    assert len(gpu.recording.assumptions) == 1
