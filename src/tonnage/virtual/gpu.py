@@ -132,8 +132,8 @@ class VirtualGpu:
     def host(self) -> Iterator[None]:
         """A block in which large tensors made on the CPU carry no data, so that a model of any size can be built.
 
-        Tensors of up to 16,384 elements are real, so schedules and masks have their values. Floats that go from the host
-        to the card count as random numbers from then on: asking for one is listed as an assumption.
+        Tensors of up to 16,384 elements are real, so schedules and masks have their values. Floats that go from the
+        host to the card count as random numbers from then on: asking for one is listed as an assumption.
         """
         before, self.on_host = self.on_host, True
         self.built_without_data = True
