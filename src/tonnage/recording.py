@@ -53,7 +53,8 @@ class Environment:
     """The card and the libraries that a recording stands for.
 
     `torch_rules` is the PyTorch version whose memory behaviour was followed, `torch_running` the one that ran.
-    `context_bytes` and its range are what the process holds on the card before the first allocation.
+    `context_bytes` and its range are what the process holds on the card before the first allocation;
+    `libraries_bytes_high` is the most that kernels and libraries commonly add to it as they are first used.
     """
 
     device: str
@@ -63,6 +64,7 @@ class Environment:
     context_bytes: int
     context_bytes_low: int
     context_bytes_high: int
+    libraries_bytes_high: int = 0
     torch_rules: str
     torch_running: str
     python: str

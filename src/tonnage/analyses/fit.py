@@ -55,8 +55,10 @@ def _unbounded(settings: Settings) -> Settings:
 
 
 def _context(recording: Recording) -> MemoryRange:
+    """What the process holds besides what PyTorch reserves; at most with every library loaded."""
     environment = recording.environment
-    return MemoryRange(environment.context_bytes_low, environment.context_bytes_high, environment.context_bytes)
+    most = environment.context_bytes_high + environment.libraries_bytes_high
+    return MemoryRange(environment.context_bytes_low, most, environment.context_bytes)
 
 
 def _room(recording: Recording, card: Card, settings: Settings) -> MemoryRange:

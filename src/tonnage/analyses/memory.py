@@ -30,7 +30,7 @@ class Peak(Struct, frozen=True, kw_only=True):
     `by_category` is in bytes as asked for, plus "rounding": what the allocator's blocks are larger than that (multiples
     of 512 B, and up to 1 MiB of a block that is not split), so that it sums to `allocated_bytes`. `reserved_bytes` is
     what `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
-    `context_bytes`, with the range that drivers differ in.
+    `context_bytes`, in a range over drivers and over what libraries add once they are loaded.
     """
 
     allocated_bytes: int
@@ -98,7 +98,7 @@ def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak
         context_bytes=environment.context_bytes,
         process_bytes=reserved + environment.context_bytes,
         process_low=reserved + environment.context_bytes_low,
-        process_high=reserved + environment.context_bytes_high,
+        process_high=reserved + environment.context_bytes_high + environment.libraries_bytes_high,
         instant=str(place),
         place=place,
         by_category=by_category,

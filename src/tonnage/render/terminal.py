@@ -110,7 +110,7 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
     width = console.width - LABEL
     peak, verdict = report.memory.peak, report.verdict
     process = f"{format_bytes(peak.process_low)} to {format_bytes(peak.process_high)}"
-    remarks = [f"nvidia-smi: {process}, as drivers differ"]
+    remarks = [f"nvidia-smi: {process}, by driver and loaded libraries"]
     style = ""
     if verdict is None:
         device = glyphs.clean(report.environment.device)

@@ -18,6 +18,7 @@ from tonnage.gpus import Card
 from tonnage.ledger import Category, Kind, Ledger
 from tonnage.recording import Assumption, Environment, NotCounted, Recording
 from tonnage.trace import Trace
+from tonnage.units import MiB
 from tonnage.virtual import answers  # noqa: F401  (tells the face what to answer)
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.kernels.accumulation import sole_owner
@@ -31,6 +32,10 @@ from tonnage.virtual.rules import Rules
 from tonnage.virtual.runtime import Runtime, install_runtime
 from tonnage.virtual.storages import Place, StorageRef, Storages
 from tonnage.virtual.values import Values
+
+LIBRARIES_HIGH = 300 * MiB
+"""The most that CUDA loads of kernels, cuBLAS and cuDNN at their first use, by forum posts and logs: 50 to 150 MiB for
+transformers, 100 to 300 MiB for convolutions. Assumed, not read in any source."""
 
 _LIBRARIES = ("torch", "transformers", "torchvision", "timm", "peft", "diffusers", "accelerate")
 
@@ -296,6 +301,7 @@ class VirtualGpu:
             context_bytes=self.context.typical,
             context_bytes_low=self.context.low,
             context_bytes_high=self.context.high,
+            libraries_bytes_high=LIBRARIES_HIGH if self.recorder.raw else 0,
             torch_rules=self.rules.version,
             torch_running=str(torch.__version__),  # a TorchVersion is no plain str, and is not saved
             python=platform.python_version(),
