@@ -115,6 +115,12 @@ class Recorder(TorchDispatchMode):
         gpu.values.follow(func, args, kwargs, inputs, out)
         return out
 
+    def maker_of(self, tensor: torch.Tensor) -> Any:
+        """The operator that made the storage of a tensor on the card, or None."""
+        ref = self.gpu.storages.find(tensor) if tensor.is_meta else None
+        made = self.gpu.ledger.ops[ref.number] if ref is not None and ref.number >= 0 else -1
+        return self.raw[made][0] if made >= 0 else None
+
     def ops(self) -> list[Op]:
         """The operators so far, in the form that is kept."""
         return [
@@ -365,6 +371,13 @@ def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: A
     return recorder.record(plan._replace(fresh=False, special=None, shape=None), add_, args, kwargs, inputs)
 
 
+def _write_into(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """The gradient of an index, a gather or a maximum: see kernels.accumulation."""
+    if kernels.accumulation.writes_into_its_own(args[0], recorder.maker_of(args[0])):
+        return recorder._run(kernels.accumulation.IN_PLACE[func], args, kwargs)
+    return _index(recorder, func, args, kwargs, inputs) if func in INDEXING else NotImplemented
+
+
 _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten._local_scalar_dense.default: _item,
     aten.equal.default: _equal,
@@ -374,7 +387,8 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten._to_copy.default: _to_copy,
     aten.copy_.default: _copy_into,
     aten.add.Tensor: _accumulate,
-    **dict.fromkeys((aten.index.Tensor, aten.index_put.default, aten.index_put_.default), _index),
+    **dict.fromkeys((aten.index.Tensor, aten.index_put_.default), _index),
+    **dict.fromkeys(kernels.accumulation.IN_PLACE, _write_into),
     **dict.fromkeys(
         (
             aten.nonzero.default,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 import tonnage
+from tonnage.units import MiB
 
-MiB = 2**20
 SIDE = 1024
 EACH = SIDE * SIDE * 4
 
@@ -106,3 +107,46 @@ def test_retain_graph_keeps_what_was_saved():
         assert torch.cuda.memory_allocated() == before + EACH
         loss.backward()
         assert torch.cuda.memory_allocated() == before  # the gradient is there, the saved result has gone
+
+
+INTO_ZEROS = {
+    "index": lambda x, i: x[i],
+    "gather": lambda x, i: x.gather(1, i[None]),
+    "index_select": lambda x, i: x.index_select(0, i),
+    "max": lambda x, i: x.max(0).values,
+    "topk": lambda x, i: x.topk(3).values,
+}
+
+
+@pytest.mark.parametrize("name", INTO_ZEROS)
+def test_the_gradient_of_a_choice_is_written_into_zeros(name: str) -> None:
+    with tonnage.virtual_gpu("A100") as gpu:
+        # GIVEN 8 MiB of which a few elements are chosen
+        x = torch.randn(1024, 2048, device="cuda", requires_grad=True)
+        chosen = INTO_ZEROS[name](x, torch.arange(8, device="cuda")).sum()
+        before = gpu.memory_allocated()
+        gpu.reset_peak_memory_stats()
+        chosen.backward()
+        # THEN backward made one tensor of that size, which is the gradient, and some small ones
+        assert 8 * MiB <= gpu.max_memory_allocated() - before < 9 * MiB
+        assert x.grad.shape == x.shape
+
+
+def test_what_a_function_of_the_users_writes_is_not_in_place() -> None:
+    class Choice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x[0]
+
+        @staticmethod
+        def backward(ctx, grad):
+            zeros = torch.zeros(1024, 2048, device="cuda")
+            return zeros.index_add(0, torch.zeros(1, dtype=torch.int64, device="cuda"), grad[None])
+
+    with tonnage.virtual_gpu("A100") as gpu:
+        x = torch.randn(1024, 2048, device="cuda", requires_grad=True)
+        chosen = Choice.apply(x).sum()
+        before = gpu.memory_allocated()
+        gpu.reset_peak_memory_stats()
+        chosen.backward()
+        assert gpu.max_memory_allocated() - before >= 16 * MiB

@@ -1,8 +1,10 @@
-"""Gradients that meet at one tensor are added in place.
+"""What autograd does in place, and not under a dispatch mode.
 
-torch/csrc/autograd/input_buffer.cpp, accumulate: when grad mode is off and the buffered gradient is dense and owned
-by the buffer alone, the new one is added into it. Under any dispatch mode autograd takes the out-of-place path
-instead, which would hold a third tensor for the moment.
+Gradients that meet at one tensor: when grad mode is off and the buffered gradient is dense and owned by the buffer
+alone, the new one is added into it (torch/csrc/autograd/input_buffer.cpp, accumulate). Gradients of an index, a gather,
+a maximum: zeros are made and written into (torch/csrc/autograd/FunctionsManual.cpp, index_backward, gather_backward and
+value_selecting_reduction_backward). A tensor subclass or a dispatch mode makes autograd take an out-of-place variant of
+each, which would hold one tensor more for the moment.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tonnage.virtual.layout import is_dense
+
+aten = torch.ops.aten
 
 
 class Owners(NamedTuple):
@@ -76,6 +80,31 @@ def meets_in_place(args: Any, kwargs: Any) -> bool:
     if not _alike(*args):
         return False
     return all(count <= least for count, least in zip(owners_of(args), sole_owner(), strict=True))
+
+
+IN_PLACE = {
+    aten.index_put.default: aten.index_put_.default,
+    aten.index_add.default: aten.index_add_.default,
+    aten.scatter.src: aten.scatter_.src,
+    aten.scatter.value: aten.scatter_.value,
+    aten.scatter_add.default: aten.scatter_add_.default,
+}
+"""The operators that write into zeros of their own making, and what CUDA runs for them."""
+_ZEROS = (aten.new_zeros.default, aten.zeros.default, aten.zeros_like.default)
+
+
+def writes_into_its_own(zeros: torch.Tensor, made_by: Any) -> bool:
+    """Whether autograd itself, and no function of the user's, writes into the zeros it made in this backward.
+
+    `made_by` is the operator that made the storage of `zeros`. The formula holds its zeros in several places, so the
+    owners of the storage are counted and not those of the tensor.
+    """
+    node = torch._C._current_autograd_node()
+    if node is None or torch.is_grad_enabled() or isinstance(node, torch.autograd.function.BackwardCFunction):
+        return False
+    storage = zeros.untyped_storage()
+    shared = torch._C._storage_Use_Count(storage._cdata)
+    return made_by in _ZEROS and shared <= sole_owner().storage
 
 
 def _alike(old: Any, new: Any) -> bool:
