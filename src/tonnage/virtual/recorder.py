@@ -57,6 +57,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.gpu = gpu
         self.raw: list[tuple[Any, ...]] = []
+        self._entries: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # a training loop repeats itself: each is kept once
         self._plans: dict[Any, Plan] = {}
         self._in_backward = False
 
@@ -123,10 +124,12 @@ class Recorder(TorchDispatchMode):
 
     def ops(self) -> list[Op]:
         """The operators so far, in the form that is kept."""
-        return [
-            Op(str(func), module, phase, _specs(inputs), _specs(outputs), arguments)
-            for func, module, phase, inputs, outputs, arguments in self.raw
-        ]
+        made = {
+            id(entry): Op(str(func), module, phase, _specs(inputs), _specs(outputs), arguments)
+            for entry in self._entries.values()
+            for func, module, phase, inputs, outputs, arguments in [entry]
+        }
+        return [made[id(entry)] for entry in self.raw]
 
     def _plan(self, func: Any) -> Plan:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
@@ -162,16 +165,15 @@ class Recorder(TorchDispatchMode):
             module, phase = tracker.module_of(node._sequence_nr()) or module, BACKWARD
         elif self._in_backward:
             self._in_backward = False
-        self.raw.append(
-            (
-                func,
-                module,
-                phase,
-                [(t.shape, t.dtype) for t in inputs],
-                [(t.shape, t.dtype) for t in outputs],
-                tuple([_plain(a) for a in args]),
-            )
+        entry = (
+            func,
+            module,
+            phase,
+            tuple([(t.shape, t.dtype) for t in inputs]),
+            tuple([(t.shape, t.dtype) for t in outputs]),
+            tuple([_plain(a) for a in args]),
         )
+        self.raw.append(self._entries.setdefault(entry, entry))
         return node
 
     def _track(self, outputs: list[torch.Tensor], inputs: list[torch.Tensor]) -> None:
@@ -285,7 +287,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return tuple([_plain(item) for item in value])
     return None if isinstance(value, torch.Tensor) else str(value)
 
 
