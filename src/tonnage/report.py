@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -97,8 +98,18 @@ def reports_to_json(reports: Sequence[Report]) -> str:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of one report; published with the package as data/report.schema.json."""
-    schema = msgspec.json.schema(Report)
+    schema = _cleaned(msgspec.json.schema(Report))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tonnage report", **schema}
+
+
+def _cleaned(part: Any) -> Any:
+    """`part` of a schema with docstrings without their indentation, which Python 3.13 takes off by itself."""
+    if isinstance(part, dict):
+        return {
+            key: cleandoc(value) if key == "description" and isinstance(value, str) else _cleaned(value)
+            for key, value in part.items()
+        }
+    return [_cleaned(item) for item in part] if isinstance(part, list) else part
 
 
 def save_reports(path: str | os.PathLike[str], reports: Sequence[Report]) -> None:
