@@ -208,11 +208,16 @@ def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
         yield "measured_context", Fact(source=row["context_source"], verified=True)
 
 
+def parse_version(text: str) -> tuple[int, int]:
+    """(major, minor) of a PyTorch version such as "2.7.1" or "2.13.0+cu130"; BadOption for anything else."""
+    match = re.match(r"(\d+)\.(\d+)", text)
+    if match is None:
+        raise BadOption(f"`{text}` is no PyTorch version", hint="write it as torch.__version__ prints it: 2.7.1")
+    return int(match[1]), int(match[2])
+
+
 def _require_lazy_loading(torch_version: str) -> None:
-    release = re.match(r"(\d+)\.(\d+)", torch_version)
-    if release is None:
-        raise BadOption(f"`{torch_version}` is no version of torch", hint="write it as 2.7.1")
-    if (int(release[1]), int(release[2])) < _LAZY_LOADING_SINCE:
+    if parse_version(torch_version) < _LAZY_LOADING_SINCE:
         raise BadOption(
             f"torch {torch_version} loads every kernel into its context, whose size is not modelled",
             hint="name torch 1.13 or later",

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
 from tonnage.virtual.storages import Place
+from tonnage.virtual.values import dtype_among
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -118,12 +119,8 @@ class DeviceFace(TorchFunctionMode):
 
     def placed(self, place: Place, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         """Runs a call whose outputs are at `place`, wherever its inputs are."""
-        gpu = self.gpu
-        before, gpu.arriving = gpu.arriving, place
-        try:
+        with self.gpu.arriving_at(place):
             return func(*args, **kwargs)
-        finally:
-            gpu.arriving = before
 
     def move(self, tensor: torch.Tensor, device: torch.device, args: Args, kwargs: Kwargs) -> Any:
         """`tensor.to(device, ...)` with the rest of the arguments of `to`."""
@@ -134,14 +131,10 @@ class DeviceFace(TorchFunctionMode):
         if device.type == "cpu":
             return gpu.values.to_host(tensor, args, kwargs)
         if device.type == "meta" and gpu.place_of(tensor) is not Place.META:
-            return self.placed(Place.META, torch.empty_like, (tensor,), {"device": META, **_only_dtype(args, kwargs)})
+            dtype = dtype_among(args, kwargs)
+            return self.placed(Place.META, torch.empty_like, (tensor,), {"device": META, "dtype": dtype})
         return tensor.to(device, *args, **kwargs)
 
 
 def _large_factory(func: Callable[..., Any]) -> bool:
     return func not in _UNTOUCHED and func in _device._device_constructors()
-
-
-def _only_dtype(args: Args, kwargs: Kwargs) -> Kwargs:
-    dtype = kwargs.get("dtype", next((a for a in args if isinstance(a, torch.dtype)), None))
-    return {} if dtype is None else {"dtype": dtype}

@@ -72,7 +72,7 @@ class VirtualGpu:
         self.runtime = Runtime(self)
         self.thread = get_ident()
         self._blocks: dict[int, Block] = {}
-        self._born_in: dict[int, int] = {}
+        self._born_in: set[int] = set()
         self._patches = Patches()
         self._running = ExitStack()
         self._parameters: list[Any] = []
@@ -169,7 +169,7 @@ class VirtualGpu:
         number = self.allocate(nbytes) if place is Place.CARD and nbytes else -1
         self.storages.add(storage, place, number)
         if number >= 0 and self.modules.phase == FORWARD:
-            self._born_in[number] = storage._cdata
+            self._born_in.add(number)
 
     def resized(self, ref: StorageRef, storage: torch.UntypedStorage) -> None:
         """A storage grew or shrank: CUDA takes the new block, copies, and frees the old one."""
@@ -184,7 +184,7 @@ class VirtualGpu:
     def _died(self, ref: StorageRef) -> None:
         self.values.forget_storage(ref.key)
         if ref.number >= 0:
-            self._born_in.pop(ref.number, None)
+            self._born_in.discard(ref.number)
             self.free(ref.number)
 
     def tag(self, tensors: Iterable[torch.Tensor], category: Category) -> None:

@@ -368,9 +368,7 @@ def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: A
     """Two gradients that meet: see kernels.accumulation."""
     if not kernels.accumulation.meets_in_place(args, kwargs):
         return NotImplemented
-    plan = recorder._plans[func]
-    add_ = aten.add_.Tensor
-    return recorder.record(plan._replace(fresh=False, special=None, shape=None), add_, args, kwargs, inputs)
+    return recorder._run(aten.add_.Tensor, args, kwargs)
 
 
 def _write_into(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:

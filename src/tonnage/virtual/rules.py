@@ -7,20 +7,11 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from tonnage.errors import BadOption
-from tonnage.gpus import Card
+from tonnage.gpus import Card, parse_version
 from tonnage.units import KiB, MiB
 
 OLDEST, NEWEST = (2, 6), (2, 13)
 """The versions whose sources the rules were read in; others follow the nearest of them, and the recording says so."""
-
-
-def parse_version(text: str) -> tuple[int, int]:
-    """(major, minor) of a PyTorch version such as "2.7.1" or "2.13.0+cu130"."""
-    match = re.match(r"(\d+)\.(\d+)", text)
-    if match is None:
-        raise BadOption(f"`{text}` is no PyTorch version", hint="write it as torch.__version__ prints it: 2.7.1")
-    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,12 @@ def small(tensor: torch.Tensor) -> bool:
     return tensor.numel() <= limit
 
 
+def dtype_among(args: Any, kwargs: Any) -> torch.dtype | None:
+    """The dtype that the arguments of `Tensor.to` name, if they do."""
+    found: torch.dtype | None = kwargs.get("dtype", next((a for a in args if isinstance(a, torch.dtype)), None))
+    return found
+
+
 def asking_line() -> str:
     """The nearest line outside of PyTorch and tonnage that led here, as "train.py:12"."""
     frame = sys._getframe(1)
@@ -258,7 +264,7 @@ class Values:
         return tensor.to("cpu", *args, **kwargs)
 
     def _copy_to(self, place: Place, tensor: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
-        dtype = kwargs.get("dtype", next((a for a in args if isinstance(a, torch.dtype)), None))
+        dtype = dtype_among(args, kwargs)
         with self.gpu.arriving_at(place):
             copy: torch.Tensor = aten._to_copy.default(
                 tensor, device=torch.device("meta"), dtype=dtype, memory_format=kwargs.get("memory_format")
