@@ -21,6 +21,20 @@ def test_convolutions_list_their_workspaces() -> None:
     assert missing.times == 2, "forward and backward"
 
 
+def test_benchmarking_lists_its_trials(monkeypatch) -> None:
+    def convolve() -> None:
+        nn.Conv2d(3, 8, 3).cuda()(torch.randn(1, 3, 8, 8, device="cuda"))
+
+    both = ["cuDNN's convolution workspaces", "cudnn.benchmark's trials"]
+    with tonnage.virtual_gpu("A100", cudnn_benchmark=True) as gpu:
+        convolve()
+    assert not_counted(gpu) == both
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    with tonnage.virtual_gpu("A100") as gpu:
+        convolve()
+    assert not_counted(gpu) == both
+
+
 @pytest.mark.parametrize(("layer", "name"), [(nn.LSTM, "LSTM"), (nn.GRU, "GRU"), (nn.RNN, "RNN TANH")])
 def test_recurrent_layers_say_that_they_run_step_by_step(layer, name) -> None:
     with tonnage.virtual_gpu("A100") as gpu:

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 _WORKSPACE = "the library chooses their size; a peak inside a convolution may be higher"
+_TRIALS = "the first call of each shape tries plans in one buffer of their largest workspace, then empties the cache"
 
 
 def _convolution(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     if args[0].is_meta:
         gpu.not_counted("cuDNN's convolution workspaces", _WORKSPACE)
+        if gpu.cudnn_benchmark or torch.backends.cudnn.benchmark:
+            gpu.not_counted("cudnn.benchmark's trials", _TRIALS)
     yield from ()
 
 
