@@ -45,8 +45,8 @@ def virtual_gpu(
 
     name: a card of the catalogue (`tonnage gpus`) or an alias of one. torch_version: whose rules to follow (default:
     the installed PyTorch's). total_memory: in bytes or as "8GiB", in place of the catalogue's. alloc_conf: as
-    PYTORCH_CUDA_ALLOC_CONF, which is also the default. cudnn_benchmark: as torch.backends.cudnn.benchmark; what its trials
-    take is not counted, and listed.
+    PYTORCH_CUDA_ALLOC_CONF, which is also the default. cudnn_benchmark: as torch.backends.cudnn.benchmark; what
+    its trials take is not counted, and listed.
 
     Raises UnknownCard, BadOption, CannotRecord (another thread is inside a block); inside the block
     `torch.OutOfMemoryError` where the card would.

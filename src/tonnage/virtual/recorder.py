@@ -19,6 +19,7 @@ from tonnage.virtual import kernels
 from tonnage.virtual.modules import BACKWARD
 from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
+from tonnage.virtual.specials import SPECIAL
 from tonnage.virtual.storages import Place
 from tonnage.virtual.values import small
 
@@ -69,13 +70,14 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():
             try:
-                return self._run(func, args, kwargs or {})
+                return self.run(func, args, kwargs or {})
             except torch.OutOfMemoryError as error:
                 # A handler of this error must not find the tensors of our own frames alive.
                 del args, kwargs
                 raise error.with_traceback(None)  # noqa: B904
 
-    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Answers an operator as the card would: runs it, unless it needs values or crosses to the host."""
         plan = self._plans.get(func) or self._plan(func)
         if plan.composite:
             with self:
@@ -91,6 +93,10 @@ class Recorder(TorchDispatchMode):
             if answer is not NotImplemented:
                 return answer
         return self.record(plan, func, args, kwargs, inputs)
+
+    def run_plainly(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Runs an operator that is special with arguments that make it a plain one."""
+        return self.record(self._plans[func], func, args, kwargs, _tensors(args, kwargs))
 
     def record(self, plan: Plan, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
         """Runs `func` without data and writes down what it does on the card."""
@@ -116,12 +122,6 @@ class Recorder(TorchDispatchMode):
         gpu.values.follow(func, args, kwargs, inputs, out)
         return out
 
-    def maker_of(self, tensor: torch.Tensor) -> Any:
-        """The operator that made the storage of a tensor on the card, or None."""
-        ref = self.gpu.storages.find(tensor) if tensor.is_meta else None
-        made = self.gpu.ledger.ops[ref.number] if ref is not None and ref.number >= 0 else -1
-        return self.raw[made][0] if made >= 0 else None
-
     def ops(self) -> list[Op]:
         """The operators so far, in the form that is kept."""
         made = {
@@ -141,7 +141,7 @@ class Recorder(TorchDispatchMode):
         plan = Plan(
             composite,
             resizes or not aliases,
-            _SPECIAL.get(func),
+            SPECIAL.get(func),
             shape,
             kernels.EARLY.get(func),
             kernels.SCRATCH.get(func),
@@ -252,13 +252,6 @@ class Recorder(TorchDispatchMode):
         self._write(func, args, inputs, twins)
         return twins[0] if isinstance(made, torch.Tensor) else tuple(twins)
 
-    def positions(self, mask: torch.Tensor) -> list[torch.Tensor]:
-        """The int64 positions that a mask selects, one tensor for each of its dimensions."""
-        found = _data_dependent(self, aten.nonzero.default, (mask,), {}, [mask])
-        if found is NotImplemented:
-            found = mask.nonzero()
-        return list(found.unbind(1))
-
     def _twin(self, tensor: torch.Tensor, place: Place) -> torch.Tensor:
         twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=_META)
         self.gpu.born(twin.untyped_storage(), place)
@@ -295,113 +288,5 @@ def _specs(raw: Any) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(tuple(shape), str(dtype).removeprefix("torch.")) for shape, dtype in raw)
 
 
-# Operators that are not simply run ------------------------------------------------------------------------------------
-
-
-def _item(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    return recorder.gpu.values.scalar(args[0]) if args[0].is_meta else NotImplemented
-
-
-def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    if not any(t.is_meta for t in inputs):
-        return NotImplemented
-    return args[0].shape == args[1].shape and recorder.gpu.values.equal(*args)
-
-
-def _allclose(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    return recorder.gpu.values.allclose(args, kwargs) if any(t.is_meta for t in inputs) else NotImplemented
-
-
-def _masked_fill(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    """CUDA takes the value from the host, PyTorch's meta kernel does not."""
-    target, mask, value = args
-    if value.is_meta or not target.is_meta:
-        return NotImplemented
-    return recorder._run(func.overloadpacket.Scalar, (target, mask, value.item()), {})
-
-
-def _to_copy(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    """A copy from the card to the host is real; its values are the known ones or zeros."""
-    source, device = args[0], kwargs.get("device")
-    if device is None or device.type != "cpu" or not source.is_meta:
-        return NotImplemented
-    known = recorder.gpu.values.asked(source)
-    if known is None:
-        known = torch.zeros_like(source, device="cpu")
-        recorder.gpu.values.assume("a tensor of unknown values was copied to the host: zeros stand in")
-    return func(known, **kwargs)
-
-
-def _copy_into(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    """`real.copy_(card)`."""
-    target, source = args[:2]
-    if target.is_meta or not source.is_meta:
-        return NotImplemented
-    known = recorder.gpu.values.asked(source)
-    if known is None:
-        recorder.gpu.values.assume("a tensor of unknown values was copied to the host: zeros stand in")
-        return target.zero_()
-    return target.copy_(known)
-
-
-def _data_dependent(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    if not any(t.is_meta for t in inputs):
-        return NotImplemented
-    made = recorder.gpu.values.data_dependent(func, args, kwargs, inputs)
-    return recorder.arrive(func, args, inputs, made)
-
-
-def _index(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    """Indexing by a mask: CUDA turns the mask into positions first (ATen/native/IndexingUtils.h, expandTensors)."""
-    target, indices, *rest = args
-    if not target.is_meta or not any(i is not None and i.dtype in _MASKS for i in indices):
-        return NotImplemented
-    positions: list[torch.Tensor | None] = []
-    for index in indices:
-        positions += recorder.positions(index) if index is not None and index.dtype in _MASKS else [index]
-    arguments = (target, positions, *rest)
-    plan = recorder._plans[func]._replace(special=None)
-    return recorder.record(plan, func, arguments, kwargs, _tensors(arguments, kwargs))
-
-
-def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    """Two gradients that meet: see kernels.accumulation."""
-    if not kernels.accumulation.meets_in_place(args, kwargs):
-        return NotImplemented
-    return recorder._run(aten.add_.Tensor, args, kwargs)
-
-
-def _write_into(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
-    """The gradient of an index, a gather or a maximum: see kernels.accumulation."""
-    if kernels.accumulation.writes_into_its_own(args[0], recorder.maker_of(args[0])):
-        return recorder._run(kernels.accumulation.IN_PLACE[func], args, kwargs)
-    return _index(recorder, func, args, kwargs, inputs) if func in INDEXING else NotImplemented
-
-
-_SPECIAL: dict[Any, Callable[..., Any]] = {
-    aten._local_scalar_dense.default: _item,
-    aten.equal.default: _equal,
-    aten.allclose.default: _allclose,
-    aten.masked_fill.Tensor: _masked_fill,
-    aten.masked_fill_.Tensor: _masked_fill,
-    aten._to_copy.default: _to_copy,
-    aten.copy_.default: _copy_into,
-    aten.add.Tensor: _accumulate,
-    **dict.fromkeys((aten.index.Tensor, aten.index_put_.default), _index),
-    **dict.fromkeys(kernels.accumulation.IN_PLACE, _write_into),
-    **dict.fromkeys(
-        (
-            aten.nonzero.default,
-            aten.masked_select.default,
-            aten._unique2.default,
-            aten.unique_dim.default,
-            aten.unique_consecutive.default,
-            aten.bincount.default,
-            aten.repeat_interleave.Tensor,
-        ),
-        _data_dependent,
-    ),
-}
-_MASKS = (torch.bool, torch.uint8)
 _RESIZING = {aten.resize_, aten.set_, aten.resize_as_}
 _CROSSING = {aten.copy_.default, aten._to_copy.default}

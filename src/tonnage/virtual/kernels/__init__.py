@@ -9,7 +9,6 @@ HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` 
 from __future__ import annotations
 
 from tonnage.virtual.kernels import (
-    accumulation,
     activation,
     attention,
     attention_buffers,
@@ -47,4 +46,4 @@ SCRATCH = {
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
 
-__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "accumulation"]
+__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH"]
