@@ -1,7 +1,7 @@
 """A recording: the ledger, the trace, and where they were made. Everything after the recorders reads this.
 
 A saved recording is one file: a header line with the version, then zlib-compressed MessagePack. Versions:
-1 the first.
+1 the first; 2 modules say what they are, and calls and marks are in the trace.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tonnage.errors import BadFile
 from tonnage.ledger import Ledger
 from tonnage.trace import Trace
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"tonnage recording "
 
 

@@ -34,10 +34,31 @@ class Op(NamedTuple):
 
 
 class Module(NamedTuple):
-    """A module that was called: its path from the module the user called ("" for that one) and its type."""
+    """A module: its path from the module the user called ("" for that one), its class and the module it is defined in.
+
+    `facts` are its plain attributes as its constructor left them, such as {"in_features": 768, "out_features": 3072}.
+    """
 
     path: str
     type: str
+    origin: str = ""
+    facts: dict[str, Any] = {}  # noqa: RUF012  (a default that nobody writes to)
+
+
+class Call(NamedTuple):
+    """One call of a module: the operators from `begin` to before `end` ran in it or in its children."""
+
+    module: int
+    begin: int
+    end: int
+    outputs: tuple[TensorSpec, ...]
+
+
+class Mark(NamedTuple):
+    """A named instant: operator `op` is the first that ran after it."""
+
+    name: str
+    op: int
 
 
 class Parameter(NamedTuple):
@@ -58,11 +79,17 @@ class Parameter(NamedTuple):
 
 @dataclass
 class Trace:
-    """Operators in order, the modules they ran in, and the parameters and buffers of the model."""
+    """Operators in order, the modules they ran in, and the parameters and buffers of the model.
+
+    `modules` has every module of the model in the order of `named_modules`, after ROOT; `calls` are in the order in
+    which they ended.
+    """
 
     ops: list[Op] = field(default_factory=list)
     modules: list[Module] = field(default_factory=lambda: [Module("", "")])
     parameters: list[Parameter] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
 
     def module_path(self, op: int) -> str:
         """The path of the module that operator `op` ran in; "" for none."""

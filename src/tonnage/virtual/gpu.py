@@ -17,7 +17,7 @@ from tonnage.allocator import Block, CachingAllocator, OutOfMemory, Settings
 from tonnage.gpus import Card
 from tonnage.ledger import Category, Kind, Ledger
 from tonnage.recording import Assumption, Environment, NotCounted, Recording
-from tonnage.trace import Trace
+from tonnage.trace import Mark, Trace
 from tonnage.units import MiB
 from tonnage.virtual import answers  # noqa: F401  (tells the face what to answer)
 from tonnage.virtual.face import DeviceFace
@@ -76,6 +76,7 @@ class VirtualGpu:
         self._patches = Patches()
         self._running = ExitStack()
         self._parameters: list[Any] = []
+        self._marks: list[Mark] = []
         self._not_counted: dict[tuple[str, str], int] = {}
 
     # What the card answers ----------------------------------------------------------------------------------------
@@ -120,7 +121,9 @@ class VirtualGpu:
     @property
     def recording(self) -> Recording:
         """What has happened so far; complete once the block has ended."""
-        trace = Trace(self.recorder.ops(), list(self.modules.modules), self._parameters or self.modules.parameters())
+        modules = self.modules
+        parameters = self._parameters or modules.parameters()
+        trace = Trace(self.recorder.ops(), list(modules.modules), parameters, list(modules.calls), list(self._marks))
         return Recording(self.ledger, trace, self._environment(), self._assumptions(), self._missing())
 
     # What a program may say ---------------------------------------------------------------------------------------
@@ -128,6 +131,7 @@ class VirtualGpu:
     def mark(self, name: str) -> None:
         """Names this instant in the recording."""
         self.ledger.mark(name)
+        self._marks.append(Mark(name, len(self.recorder.raw)))
 
     def watch(self, model: nn.Module) -> None:
         """Names modules and parameters of `model` by their paths in it, before it is first called."""

@@ -18,7 +18,8 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tonnage.ledger import Category
-from tonnage.trace import ROOT, Module, Parameter
+from tonnage.trace import ROOT, Call, Module, Parameter, TensorSpec
+from tonnage.workload.blueprint import members_of, module_of
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -39,6 +40,7 @@ class ModuleTracker:
         self.current = ROOT
         self.phase = SETUP
         self.modules: list[Module] = [Module("", "")]
+        self.calls: list[Call] = []
         self._index: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._roots: list[weakref.ref[nn.Module]] = []
         self._names: dict[int, list[Parameter]] = {}
@@ -72,7 +74,8 @@ class ModuleTracker:
         if outermost:
             self._enter_root(module, args, kwargs)
         before, self.current = self.current, self._number(module)
-        self._switch(self.current)
+        number, begin = self.current, len(self.gpu.recorder.raw)
+        self._switch(number)
         self._depth += 1
         try:
             out = call(module, *args, **kwargs)
@@ -82,6 +85,7 @@ class ModuleTracker:
             self._switch(before)
         if outermost:
             self.gpu.tag(tensors_in(out), Category.OUTPUT)
+        self.calls.append(Call(number, begin, len(self.gpu.recorder.raw), _specs(out)))
         return out
 
     def watch(self, root: nn.Module) -> None:
@@ -91,7 +95,7 @@ class ModuleTracker:
         for path, module in root.named_modules():
             if module not in self._index:
                 self._index[module] = len(self.modules)
-                self.modules.append(Module(path, type(module).__name__))
+                self.modules.append(module_of(path, module))
         self.tag_members()
 
     def tag_members(self) -> None:
@@ -104,7 +108,7 @@ class ModuleTracker:
 
     def parameters(self) -> list[Parameter]:
         """Every parameter and buffer of the watched roots under every name it has."""
-        return [entry for root in self._living_roots() for entry in _named_members(root)]
+        return [entry for root in self._living_roots() for entry in members_of(root)]
 
     def module_of(self, number: int) -> int:
         """The module whose forward made the autograd node of this sequence number."""
@@ -129,7 +133,7 @@ class ModuleTracker:
         number = self._index.get(module)
         if number is None:
             number = self._index[module] = len(self.modules)
-            self.modules.append(Module("", type(module).__name__))
+            self.modules.append(module_of("", module))
         return number
 
     def _switch(self, module: int) -> None:
@@ -174,18 +178,5 @@ def _parts(value: Any) -> Iterable[Any]:
     return getattr(value, "__dict__", {}).values()
 
 
-def _named_members(root: nn.Module) -> Iterator[Parameter]:
-    for kind, members in (
-        ("parameter", root.named_parameters(remove_duplicate=False)),
-        ("buffer", root.named_buffers(remove_duplicate=False)),
-    ):
-        for name, tensor in members:
-            yield Parameter(
-                name,
-                tuple(tensor.shape),
-                str(tensor.dtype).removeprefix("torch."),
-                tensor.numel() * tensor.element_size(),
-                tensor.requires_grad,
-                id(tensor),
-                kind,
-            )
+def _specs(out: Any) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors_in(out))

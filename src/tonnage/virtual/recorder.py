@@ -162,7 +162,7 @@ class Recorder(TorchDispatchMode):
             if not self._in_backward:
                 self.gpu.tag_activations()
                 self._in_backward = True
-            module, phase = tracker.module_of(node._sequence_nr()) or module, BACKWARD
+            module, phase = module or tracker.module_of(node._sequence_nr()), BACKWARD
         elif self._in_backward:
             self._in_backward = False
         entry = (
