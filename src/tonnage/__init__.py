@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import Card as Card
     from tonnage.gpus import all_cards as all_cards
     from tonnage.gpus import find_card as find_card
+    from tonnage.pipeline import params as params
     from tonnage.pipeline import weigh as weigh
     from tonnage.recording import Recording as Recording
     from tonnage.report import Report as Report
@@ -24,6 +25,7 @@ _HOMES = {
     "TonnageError": "tonnage.errors",
     "all_cards": "tonnage.gpus",
     "find_card": "tonnage.gpus",
+    "params": "tonnage.pipeline",
     "virtual_gpu": "tonnage.virtual",
     "weigh": "tonnage.pipeline",
 }

@@ -50,6 +50,18 @@ class Input(Struct, frozen=True, kw_only=True):
     origin: str
 
 
+class ParameterReport(Struct, frozen=True, kw_only=True):
+    """How many parameters one subject has, and why exactly that many."""
+
+    tonnage_version: str
+    subject: Subject
+    parameters: ParameterCount
+    guesses: list[str]
+
+    def to_json(self) -> str:
+        return _json(self)
+
+
 class Report(Struct, frozen=True, kw_only=True, dict=True):
     """What one subject weighs in one scenario.
 
@@ -148,7 +160,7 @@ class _Header(Struct):
     tonnage_report: int
 
 
-def _json(value: Report | list[Report]) -> str:
+def _json(value: Struct | list[Report]) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 

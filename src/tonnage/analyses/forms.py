@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
+
 from msgspec import Struct
 
+from tonnage.analyses.expressions import parse
 from tonnage.analyses.known import Known
+from tonnage.errors import BadOption
 
 
 class Symbol(Struct, frozen=True, kw_only=True):
@@ -22,10 +27,12 @@ class Symbol(Struct, frozen=True, kw_only=True):
 class Component(Struct, frozen=True, kw_only=True):
     """One kind of part of a model, all its repeats together.
 
-    `path` has the numbers of the repeats folded ("encoder.layer.{0-11}.attention.self.query"); `parameters` are the
-    names under it, as its modules call them ("weight", "bias"). `formula` counts one of them in symbols ("H^2 + H"),
-    `substituted` is the same with numbers ("768^2 + 768"), `times` how often it occurs, in symbols ("L"; "1" for once).
-    `each` and `repeats` are the numbers: `total` is their product.
+    `path` has the numbers of the repeats folded, and parts of one size beside each other are one component
+    ("encoder.layer.{0-11}.attention.self.{query,key,value}"); `parameters` are the names under it, as its modules call
+    them ("weight", "bias"). `formula` counts it once in symbols ("3*(H^2 + H)"), `substituted` is the same with numbers
+    ("3*(768^2 + 768)"), `times` how often it occurs, in symbols ("L"; "1" for once). `each` and `repeats` are the
+    numbers: `total` is their product. `arithmetic` is the same as a textbook counts this kind of module, in its own
+    letters ("(k*k*C_in + 1)*C_out"), and `worked` that with numbers ("(3*3*64 + 1)*128"); "" where there is no usage.
     """
 
     path: str
@@ -37,6 +44,8 @@ class Component(Struct, frozen=True, kw_only=True):
     each: int
     repeats: int
     total: int
+    arithmetic: str = ""
+    worked: str = ""
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -54,9 +63,14 @@ class Proof(Struct, frozen=True, kw_only=True):
 class ParameterForm(Struct, frozen=True, kw_only=True):
     """Why a model has exactly so many parameters.
 
-    `formula` is the total in `symbols`; "" where no polynomial of the config's fields counts this architecture
-    (`reason` says why), and then the components have the arithmetic of each type of module instead. `held` names the
-    fields that the formula does not vary ("layer_types"), with their values: it holds for these.
+        form.evaluate(hidden_size=1024, num_hidden_layers=24)
+
+    `formula` is the total in `symbols`; "" where no polynomial of the sizes that it was built from counts this
+    architecture (`reason` says why), and then the components have the arithmetic of each type of module instead.
+    `held` names sizes that the formula does not vary, each with the reason, and `settings` the flags that decide what
+    there is to count, with their values here: it holds for these. `moves` names sizes that stand in the formula
+    through another one, in proportion to which they have to move ({"word_embed_proj_dim": "hidden_size"}). `whole`
+    are the parts of the formula that have to be whole numbers.
     """
 
     formula: str
@@ -66,6 +80,78 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     symbols: list[Symbol]
     components: list[Component]
     proofs: list[Proof]
+    sizes: dict[str, int]
     held: dict[str, str]
+    settings: dict[str, str]
+    moves: dict[str, str]
+    whole: list[str]
     reason: str = ""
     known: Known = "exact"
+
+    @property
+    def proved(self) -> bool:
+        return bool(self.proofs) and all(proof.holds for proof in self.proofs)
+
+    def evaluate(self, **fields: int) -> int:
+        """The number of parameters with these fields of the config, all others as they are in this model.
+
+        Fields go by their names in the config ("hidden_size", "text_config.hidden_size", "depths[2]") or by their
+        symbols. BadOption for a field that the formula does not vary, or for sizes at which it does not hold.
+        """
+        return round(sum(self.terms(**fields)))
+
+    def terms(self, **fields: int) -> list[Fraction]:
+        """What each component comes to with these fields, in the order of `components`."""
+        values = self._values(fields)
+        for text in self.whole:
+            value = parse(text).evaluate(values)
+            if value.denominator != 1:
+                raise BadOption(
+                    f"the formula holds where {text} is a whole number, and it would be {value}",
+                    hint="choose sizes that divide each other",
+                )
+        return [parse(c.formula).evaluate(values) * parse(c.times).evaluate(values) for c in self.components]
+
+    def _values(self, fields: Mapping[str, int]) -> dict[str, int]:
+        """Every symbol's number: as given, else as it follows from others, else as it is in this model."""
+        by_symbol = {symbol.symbol: symbol.field for symbol in self.symbols}
+        given = {by_symbol.get(name, name): value for name, value in fields.items()}
+        for name, value in given.items():
+            self._check(name, value, given)
+        values = {s.symbol: given.get(s.field, s.value) for s in self.symbols}
+        for symbol in self.symbols:
+            if symbol.definition and symbol.field not in given:
+                values[symbol.symbol] = _whole(symbol.definition, parse(symbol.definition).evaluate(values))
+        return values
+
+    def _check(self, name: str, value: int, given: Mapping[str, int]) -> None:
+        if name in self.settings:
+            if str(value) != self.settings[name]:
+                raise BadOption(
+                    f"the formula holds for {name}={self.settings[name]}, not {value!r}",
+                    hint="derive it anew for a config with that setting",
+                )
+            return
+        if name not in self.sizes:
+            known = ", ".join(symbol.field for symbol in self.symbols)
+            raise BadOption(f"the formula knows no field {name!r}", hint=f"it varies {known}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BadOption(f"{name} must be a whole number of at least 1, not {value!r}", hint=f"try {name}=1")
+        if name in self.held and value != self.sizes[name]:
+            raise BadOption(
+                f"the formula holds for {name}={self.sizes[name]} alone: {self.held[name]}",
+                hint="derive it anew for a config with that size",
+            )
+        for follower, leader in self.moves.items():
+            before, after = self.sizes[follower] * given.get(leader, self.sizes[leader]), self.sizes[leader]
+            if name in (follower, leader) and given.get(follower, self.sizes[follower]) * after != before:
+                raise BadOption(
+                    f"the formula holds where {follower} and {leader} stay in proportion",
+                    hint=f"give both, {follower} = {leader}*{Fraction(self.sizes[follower], after)}",
+                )
+
+
+def _whole(text: str, value: Fraction) -> int:
+    if value.denominator != 1:
+        raise BadOption(f"{text} would be {value}, no whole number", hint="choose sizes that divide each other")
+    return int(value)

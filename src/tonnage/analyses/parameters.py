@@ -7,17 +7,21 @@ from collections.abc import Iterable
 from math import prod
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.known import Known
+from tonnage.errors import BadOption
 from tonnage.trace import Parameter, Trace
 
 
 class ParameterCount(Struct, frozen=True, kw_only=True):
-    """Elements of the parameters and buffers of a model.
+    """Elements of the parameters and buffers of a model, and the closed form that gives their number.
 
     `total` is `sum(p.numel() for p in model.parameters())`: a tensor under several names counts once. `tied` is
-    what those further names would have added. `buffers` are not part of `total`; `bytes_by_dtype` and
-    `total_bytes` are of the parameters alone, as held in the recorded run.
+    what those further names would have added.
+    `buffers` are not part of `total`; `bytes_by_dtype` and `total_bytes` are of the parameters alone, as held in the
+    recorded run. `formula` is `form.formula`: "" where there is none or it was not asked for.
     """
 
     total: int
@@ -29,6 +33,17 @@ class ParameterCount(Struct, frozen=True, kw_only=True):
     buffer_bytes: int
     bytes_by_dtype: dict[str, int]
     known: Known = "exact"
+    formula: str = ""
+    form: ParameterForm | None = None
+
+    def with_form(self, form: ParameterForm) -> ParameterCount:
+        return replace(self, formula=form.formula, form=form)
+
+    def evaluate(self, **fields: int) -> int:
+        """The total with these fields of the config, all others as they are: see `ParameterForm.evaluate`."""
+        if self.form is None:
+            raise BadOption("no closed form was derived", hint="weigh with forms=True, or use tonnage.params")
+        return self.form.evaluate(**fields)
 
 
 def count_parameters(trace: Trace) -> ParameterCount:

@@ -28,6 +28,8 @@ class TransformersWorkload(Workload):
 
     config: Any
     model_class: Any
+    data: Mapping[str, Any] | None = None
+    """What the config's file says; None for a live config."""
     own_head: bool = False
     """The config says that the head is not tied to the embedding."""
 
@@ -78,7 +80,7 @@ def from_found(found: FoundConfig, *, trust_remote_code: bool = False) -> Transf
         data = None if found.checked else found.data
         source = found.source + _published_dtype(found.data)
         workload = _workload(config, found.architecture, name=found.name, source=source, data=data)
-        return replace(workload, own_head=found.data.get("tie_word_embeddings") is False)
+        return replace(workload, data=found.data, own_head=found.data.get("tie_word_embeddings") is False)
     if remote and trust_remote_code:
         return _remote(found, remote)
     raise _unknown_type(found, transformers, known)

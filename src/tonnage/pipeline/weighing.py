@@ -14,8 +14,9 @@ from tonnage.analyses.parameters import count_parameters
 from tonnage.analyses.verdict import Verdict
 from tonnage.errors import BadOption
 from tonnage.gpus import Card, find_card
+from tonnage.pipeline.counting import described
 from tonnage.recording import Assumption, NotCounted, Recording
-from tonnage.report import Input, Report, Subject
+from tonnage.report import Input, Report
 from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
 from tonnage.units import TiB, parse_bytes
 from tonnage.virtual import virtual_gpu
@@ -139,13 +140,7 @@ def _report(
         assumptions.insert(0, Assumption(what))
     report = Report(
         tonnage_version=__version__,
-        subject=Subject(
-            name=workload.name,
-            kind=workload.kind,
-            class_name=workload.class_name,
-            library=workload.library,
-            description=workload.description,
-        ),
+        subject=described(workload),
         scenario=scenario,
         card=card.name if card else None,
         parameters=count_parameters(recording.trace),

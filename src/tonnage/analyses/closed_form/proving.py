@@ -1,0 +1,74 @@
+"""A form against real counts at sizes that it was not derived from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+
+from tonnage.analyses.closed_form.derive import Derived, total_of
+from tonnage.analyses.closed_form.survey import Ask, Direction, Table, is_regular
+
+PROOFS = 6
+"""Configurations that a form is held against."""
+_TRIES = 40
+_FACTORS = tuple(map(Fraction, ("1/2", "1", "3/2", "2", "5/2", "3", "5", "7")))
+"""Different ones for different sizes pull apart what is equal by chance, such as 512 = 8 * 64."""
+_MOST_BLOCKS = 5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration: what the form says there, and what is there."""
+
+    changes: dict[str, int]
+    predicted: int
+    counted: int
+
+
+def prove(derived: Derived, ask: Ask, predict: Callable[[Mapping[str, int]], int | None]) -> list[Trial]:
+    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed.
+
+    `predict` is None outside of the form's domain, and such a draw proves nothing. Fewer trials come back only where
+    the subject cannot be built with what is drawn.
+    """
+    random = Random(0)
+    trials: list[Trial] = []
+    seen: set[frozenset[tuple[str, int]]] = set()
+    for attempt in range(_TRIES):
+        changes = _draw(derived, random, boldness=1 - attempt / _TRIES)
+        key = frozenset(changes.items())
+        predicted = predict(changes)
+        if not changes or key in seen or predicted is None:
+            continue
+        seen.add(key)
+        table = ask(changes)
+        if table is not None and same_kind(derived, table):
+            trials.append(Trial(changes, predicted, total_of(table)))
+        if len(trials) == PROOFS:
+            break
+    return trials
+
+
+def _draw(derived: Derived, random: Random, *, boldness: float) -> dict[str, int]:
+    """Other values for most sizes; for fewer of them the longer nothing could be built."""
+    changes: dict[str, int] = {}
+    for direction in derived.directions:
+        if random.random() < max(boldness, 0.2):
+            changes |= direction.at(_value(derived, direction, random))
+    return {name: value for name, value in changes.items() if value != derived.survey.sizes[name]}
+
+
+def _value(derived: Derived, direction: Direction, random: Random) -> int:
+    own = direction.levels[0]
+    if direction.repeats:
+        least = derived.survey.settled.get(direction.field, own)
+        return random.randint(least, least + _MOST_BLOCKS)
+    factors = [f for f in _FACTORS if all(before * f % 1 == 0 for before in direction.moved.values())]
+    return int(own * random.choice(factors))
+
+
+def same_kind(derived: Derived, table: Table) -> bool:
+    """Whether the table is of the architecture that the form is of, so that it has to hold there."""
+    return is_regular(derived.survey.base, table)

@@ -1,0 +1,115 @@
+"""Polynomials in letters as a person would write them, with numbers put in, and in LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import sympy
+
+from tonnage.analyses.closed_form.symbols import rank
+
+Values = Mapping[str, int] | None
+"""Numbers to write in place of letters; None for the letters themselves."""
+
+
+def written(expression: sympy.Expr, values: Values = None) -> str:
+    """A polynomial, its largest powers first: "4*H^2 + 9*H"."""
+    terms = sorted(sympy.Add.make_args(sympy.expand(expression)), key=_term_order)
+    return _joined(_term(term, values) for term in terms)
+
+
+def collected(pieces: Iterable[tuple[sympy.Expr, sympy.Expr]], values: Values = None) -> str:
+    """Sums that occur several times each: "V*H + H + L*(4*H^2 + 9*H)" from (times, sum) pairs.
+
+    What occurs once stands first and is added up; equal `times` are put together.
+    """
+    sums: dict[sympy.Expr, sympy.Expr] = {sympy.Integer(1): sympy.Integer(0)}
+    for times, each in pieces:
+        factor, repeats = times.as_content_primitive() if each.free_symbols or times.free_symbols else (times, 1)
+        if factor.is_Integer and repeats == 1 and each.free_symbols:
+            factor, repeats = sympy.Integer(1), factor
+        sums[sympy.sympify(repeats)] = sums.get(repeats, 0) + factor * each
+    return _joined(_repeated(times, sympy.expand(each), values) for times, each in sums.items() if each != 0)
+
+
+def _repeated(times: sympy.Expr, each: sympy.Expr, values: Values) -> str:
+    if times == 1:
+        return written(each, values)
+    factor, inner = written(times, values), written(each, values)
+    factor = f"({factor})" if isinstance(times, sympy.Add) else factor
+    return f"{factor}*({inner})" if isinstance(each, sympy.Add) else f"{factor}*{inner}"
+
+
+def _joined(terms: Iterable[str]) -> str:
+    return re.sub(r"\+ -", "- ", " + ".join(terms)) or "0"
+
+
+def _term_order(term: sympy.Expr) -> tuple[object, ...]:
+    powers = term.as_powers_dict()
+    letters = sorted(((rank(str(s)), -int(e)) for s, e in powers.items() if s.is_Symbol), key=lambda pair: pair[0])
+    return (-sum(int(e) for s, e in powers.items() if s.is_Symbol), letters)
+
+
+def _term(term: sympy.Expr, values: Values) -> str:
+    coefficient, rest = term.as_coeff_Mul()
+    powers = sorted(rest.as_powers_dict().items(), key=lambda pair: rank(str(pair[0])))
+    over = [_power(s, int(e), values) for s, e in powers if s.is_Symbol and e > 0]
+    under = [_power(s, -int(e), values) for s, e in powers if s.is_Symbol and e < 0]
+    if abs(coefficient.p) != 1 or not over:
+        over.insert(0, str(abs(coefficient.p)))
+    if coefficient.q != 1:
+        under.insert(0, str(coefficient.q))
+    text = "*".join(over) + (f"/{under[0]}" if len(under) == 1 else f"/({'*'.join(under)})" if under else "")
+    return f"-{text}" if coefficient.p < 0 else text
+
+
+def _power(symbol: sympy.Symbol, exponent: int, values: Values) -> str:
+    text = str(symbol) if values is None else str(values[str(symbol)])
+    return text if exponent == 1 else f"{text}^{exponent}"
+
+
+def latex_of(text: str) -> str:
+    r"""A formula as written here in LaTeX.
+
+    >>> latex_of("V*H + L*(4*H^2 + 9*H_t)"), latex_of("n^2*H/p^2")
+    ('V H + L \\left(4 H^{2} + 9 H_{t}\\right)', '\\frac{n^{2} H}{p^{2}}')
+    """
+    text = re.sub(r"([\w.^*\[\]]+)/(\(([^()]*)\)|[\w.^\[\]]+)", lambda m: rf"\frac{{{m[1]}}}{{{m[3] or m[2]}}}", text)
+    text = re.sub(r"\^(\d+)", r"^{\1}", text)
+    text = re.sub(r"\b([A-Za-z])_(\w+)", r"\1_{\2}", text)
+    text = re.sub(r"(?<![\\A-Za-z_{])([A-Za-z][A-Za-z]\w+)", _named, text)
+    return (
+        re.sub(r"(\d)\*(?=\d)", r"\1 \\cdot ", text).replace("*", " ").replace("(", r"\left(").replace(")", r"\right)")
+    )
+
+
+def _named(match: re.Match[str]) -> str:
+    escaped = match[1].replace("_", r"\_")
+    return match[1] if match[1] in ("frac", "cdot", "left", "right") else rf"\mathrm{{{escaped}}}"
+
+
+def folded(paths: Sequence[str]) -> str:
+    """Paths that differ in numbers or in one name as one.
+
+    >>> folded(["layer.0.q", "layer.1.q", "layer.2.q", "layer.0.k", "layer.1.k", "layer.2.k"]), folded(["0", "2", "4"])
+    ('layer.{0-2}.{q,k}', '{0,2,4}')
+    """
+    rows = [path.split(".") for path in paths]
+    columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
+    return ".".join(column[0] if len(column) == 1 else _together(column) for column in columns)
+
+
+def _together(names: Sequence[str]) -> str:
+    """encoder_layer_{0-11}, or {q,k,v}."""
+    stems = {name.rstrip("0123456789") for name in names}
+    if len(stems) > 1 or not all(name[-1].isdecimal() for name in names):
+        return "{" + ",".join(names) + "}"
+    stem = stems.pop()
+    return stem + "{" + _run(sorted(int(name.removeprefix(stem)) for name in names)) + "}"
+
+
+def _run(numbers: Sequence[int]) -> str:
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}-{numbers[-1]}"
+    return ",".join(map(str, numbers))

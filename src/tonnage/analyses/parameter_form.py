@@ -1,0 +1,315 @@
+"""The closed form of a model's parameter count, from a way to ask what it has at other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import sympy
+
+from tonnage.analyses.arithmetic import Textbook, textbook
+from tonnage.analyses.closed_form.definitions import Definition, define
+from tonnage.analyses.closed_form.derive import Derived, Part, derive, total_of
+from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
+from tonnage.analyses.closed_form.survey import Ask, Changes, Table
+from tonnage.analyses.closed_form.symbols import is_width, letters
+from tonnage.analyses.closed_form.writing import collected, folded, latex_of, written
+from tonnage.analyses.forms import Component, ParameterForm, Proof, Symbol
+from tonnage.trace import Module
+
+_ROUNDS = 5
+"""How often a form whose proof fails is tried again without the size that it fails in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked about: its sizes, and its tables of parameters and their shapes at other sizes.
+
+    `following` are sizes that follow from `sizes` unless they are given; `follow` answers what they are at other sizes.
+    `flags` are switches by name, each with its value.
+    """
+
+    sizes: Mapping[str, int]
+    ask: Ask
+    following: Mapping[str, int] = field(default_factory=dict)
+    follow: Callable[[Changes], Mapping[str, int] | None] = lambda changes: {}
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A derivation with the definitions of the sizes that follow from others."""
+
+    derived: Derived
+    definitions: Mapping[str, Definition]
+    sizes: Mapping[str, int]
+    dividing: Sequence[tuple[str, str]]
+    """Pairs of sizes of which the second has to divide the first, though no number of the form says so."""
+
+    def predict(self, changes: Changes) -> int | None:
+        """The count at `changes`; None where the form does not hold because something is no whole number."""
+        sizes = {**self.sizes, **changes}
+        for name, definition in self.definitions.items():
+            if name not in changes:
+                value = definition.value(sizes)
+                if value is None:
+                    return None
+                sizes[name] = value
+        if any(sizes[whole] % sizes[divisor] for whole, divisor in self.dividing):
+            return None
+        numbers = {symbol: sympy.Integer(sizes[name]) for name, symbol in self.derived.symbols.items()}
+        total = 0
+        for part in self.derived.parts:
+            factors = [e.xreplace(numbers) for e in (part.times, *part.numbers)]
+            if not all(factor.is_Integer for factor in factors):
+                return None
+            total += prod(map(int, factors))
+        return total
+
+
+def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
+    """The closed form, proved at sizes that it was not derived from; `modules` say what kind each component is.
+
+    A size with which the proof fails is held fixed, with the counterexample as the reason, unless it fails just where
+    that size does not divide another one.
+    """
+    question = replace(question, ask=_remembering(question.ask))
+    definitions = define(question.sizes, _that_matter(question), question.follow)
+    fixed = {name: question.following[name] for name in definitions}
+    sizes = {**question.sizes, **fixed}
+    held: dict[str, str] = {}
+    dividing: list[tuple[str, str]] = []
+    derived = None
+    for _ in range(_ROUNDS):
+        if derived is None:
+            asked = {name: size for name, size in sizes.items() if name not in held}
+            derived = derive(lambda changes: question.ask({**fixed, **changes}), asked)
+        found = _Found(derived, definitions, sizes, tuple(dividing))
+        trials = prove(derived, question.ask, found.predict)
+        wrong = next((trial for trial in trials if trial.predicted != trial.counted), None)
+        if wrong is None:
+            break
+        why = _guilty(question, found, wrong)
+        divisors = [pair for name in why if (pair := _divides(found, name, wrong.changes[name])) is not None]
+        dividing += divisors
+        if not divisors:
+            held |= why
+            derived = None
+    return _Writer(question, found, {**held, **found.derived.held}, trials, modules).form()
+
+
+def _remembering(ask: Ask) -> Ask:
+    """`ask`, with each answer kept: a form that is tried again asks mostly the same."""
+    known: dict[frozenset[tuple[str, int]], Table | None] = {}
+
+    def answer(changes: Changes) -> Table | None:
+        key = frozenset(changes.items())
+        if key not in known:
+            known[key] = ask(changes)
+        return known[key]
+
+    return answer
+
+
+def _that_matter(question: Question) -> dict[str, int]:
+    """The following sizes that something else follows in turn."""
+    base = question.ask({})
+    return {n: size for n, size in question.following.items() if question.ask({n: 2 * size}) not in (None, base)}
+
+
+def _guilty(question: Question, found: _Found, wrong: Trial) -> dict[str, str]:
+    """The sizes with which alone the form is wrong; all of the trial's if it takes several."""
+    why = {}
+    for name, value in wrong.changes.items():
+        table, predicted = question.ask({name: value}), found.predict({name: value})
+        if table is None or predicted is None or not same_kind(found.derived, table):
+            continue
+        if predicted != total_of(table):
+            why[name] = f"at {value:,} there are {total_of(table):,} parameters, and a polynomial gives {predicted:,}"
+    changed = ", ".join(f"{name}={value}" for name, value in wrong.changes.items())
+    together = f"with {changed} there are {wrong.counted:,} parameters, and a polynomial gives {wrong.predicted:,}"
+    return why or dict.fromkeys(wrong.changes, together)
+
+
+def _divides(found: _Found, name: str, value: int) -> tuple[str, str] | None:
+    """The width that the number of heads `name` divides in the model and does not at `value`.
+
+    There libraries round or refuse, and no model is built so.
+    """
+    own = found.sizes[name]
+    part, index = name.rpartition(".")[0], name.partition("[")[2]
+    widths = [
+        (other.partition("[")[2] != index, size, other)
+        for other, size in found.sizes.items()
+        if is_width(other) and other.rpartition(".")[0] == part and size % own == 0 and size % value
+    ]
+    return (min(widths)[2], name) if widths and "head" in name else None
+
+
+class _Writer:
+    """Puts what was found into letters."""
+
+    def __init__(
+        self,
+        question: Question,
+        found: _Found,
+        held: Mapping[str, str],
+        trials: Sequence[Trial],
+        modules: Sequence[Module],
+    ) -> None:
+        self.question, self.found, self.held, self.trials = question, found, held, trials
+        self.modules = {module.path: module for module in modules}
+        self.derived = found.derived
+        self.sizes = found.sizes
+        self.letters = letters(self._fields())
+        self.values = {letter: self.sizes[name] for name, letter in self.letters.items()}
+        self.full = found.derived.survey.at({})
+
+    def form(self) -> ParameterForm:
+        components = self._components()
+        pieces = [(self._lettered(part.times), self._lettered(part.each)) for part in self.derived.parts]
+        formula = collected(pieces) if self._used() else ""
+        return ParameterForm(
+            formula=formula,
+            substituted=collected(pieces, self.values),
+            latex=latex_of(formula),
+            total=total_of(self._table()),
+            symbols=list(self._symbols()),
+            components=components,
+            proofs=[Proof(changes=t.changes, predicted=t.predicted, counted=t.counted) for t in self.trials],
+            sizes=dict(self.sizes),
+            held=dict(self.held),
+            settings=self._settings(),
+            moves={f: d.field for d in self.derived.directions for f in d.moved if f != d.field},
+            whole=self._whole(),
+            reason="" if formula else self._reason(),
+        )
+
+    def _table(self) -> Table:
+        assert self.full is not None, "the subject itself was built"
+        return self.full
+
+    def _used(self) -> set[str]:
+        """The fields in the formula itself."""
+        symbols = set().union(*(e.free_symbols for p in self.derived.parts for e in (p.times, *p.numbers)))
+        return {name for name, symbol in self.derived.symbols.items() if symbol in symbols}
+
+    def _fields(self) -> list[str]:
+        """The fields that need letters, as the config lists them, those of definitions and divisions included."""
+        used = self._used()
+        defining = {f for name in used & self.found.definitions.keys() for f in self.found.definitions[name].symbols}
+        dividing = {name for pair in self.found.dividing for name in pair}
+        return [name for name in self.sizes if name in used | defining | dividing]
+
+    def _symbols(self) -> Iterator[Symbol]:
+        for name in self._fields():
+            definition = self.found.definitions.get(name)
+            yield Symbol(
+                symbol=self.letters[name],
+                field=name,
+                value=self.sizes[name],
+                definition=self._defined(definition) if definition else "",
+            )
+
+    def _defined(self, definition: Definition) -> str:
+        text = written(self._lettered(definition.expression))
+        return f"{definition.rounding}({text})" if definition.rounding else text
+
+    def _lettered(self, expression: sympy.Expr) -> sympy.Expr:
+        """With letters for the names of fields."""
+        return expression.xreplace({s: sympy.Symbol(self.letters[str(s)]) for s in expression.free_symbols})
+
+    def _settings(self) -> dict[str, str]:
+        """The flags without which something else would be counted."""
+        survey = self.derived.survey
+        fixed = {name: self.sizes[name] for name in self.found.definitions}
+        base = self.question.ask({**fixed, **survey.settled})
+        return {
+            name: str(value)
+            for name, value in self.question.flags.items()
+            if self.question.ask({**fixed, **survey.settled, name: not value}) not in (None, base)
+        }
+
+    def _whole(self) -> list[str]:
+        fractions = {
+            e: None
+            for part in self.derived.parts
+            for e in (part.times, *part.numbers)
+            if sympy.denom(sympy.together(e)) != 1
+        }
+        divided = [f"{self.letters[whole]}/{self.letters[divisor]}" for whole, divisor in self.found.dividing]
+        return [*(written(self._lettered(e)) for e in fractions), *divided]
+
+    def _reason(self) -> str:
+        if not self.question.sizes:
+            return "nothing says which sizes the model was built from"
+        return "no size that it was built from could be varied"
+
+    def _components(self) -> list[Component]:
+        return [self._component(siblings) for siblings in _beside_each_other(self._by_module())]
+
+    def _by_module(self) -> list[_Own]:
+        """The parts by the module that has them: a Linear's weight and bias are one thing."""
+        together: dict[tuple[str, sympy.Expr, tuple[str, ...]], list[Part]] = {}
+        for part in self.derived.parts:
+            owners = tuple(name.rpartition(".")[0] for name in part.members)
+            together.setdefault((part.pattern.rpartition(".")[0], part.times, owners), []).append(part)
+        owned = [_Own(times, owners, parts) for (_, times, owners), parts in together.items()]
+        order = {name: place for place, name in enumerate(self._table())}
+        return sorted(owned, key=lambda own: order[own.parts[0].members[0]])
+
+    def _component(self, siblings: Sequence[_Own]) -> Component:
+        own, count = siblings[0], len(siblings)
+        each = self._lettered(sympy.Add(*(part.each for part in own.parts)))
+        shapes = {part.members[0].rpartition(".")[2]: self._table()[part.members[0]] for part in own.parts}
+        module = self.modules.get(own.owners[0])
+        usual = textbook(module, shapes) if module is not None else None
+        number = count * sum(map(prod, shapes.values()))
+        repeats = len(own.owners)
+        return Component(
+            path=folded([owner for sibling in siblings for owner in sibling.owners]),
+            kind=module.type if module is not None else "",
+            parameters=list(shapes),
+            formula=_several(count, written(each)),
+            substituted=_several(count, written(each, self.values)),
+            times=written(self._lettered(own.times)),
+            each=number,
+            repeats=repeats,
+            total=number * repeats,
+            **_usual(count, usual),
+        )
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The parts of one kind of module."""
+
+    times: sympy.Expr
+    owners: tuple[str, ...]
+    parts: list[Part]
+
+    @property
+    def likeness(self) -> tuple[object, ...]:
+        """Equal for modules of one size beside each other, such as query, key and value."""
+        parents = tuple(owner.rpartition(".")[0] for owner in self.owners)
+        return (parents, self.times, *((p.members[0].rpartition(".")[2], p.numbers) for p in self.parts))
+
+
+def _beside_each_other(owned: Sequence[_Own]) -> Iterator[list[_Own]]:
+    groups: dict[tuple[object, ...], list[_Own]] = {}
+    for own in owned:
+        groups.setdefault(own.likeness, []).append(own)
+    yield from groups.values()
+
+
+def _several(count: int, text: str) -> str:
+    if count == 1:
+        return text
+    return f"{count}*({text})" if " " in text else f"{count}*{text}"
+
+
+def _usual(count: int, usual: Textbook | None) -> dict[str, str]:
+    if usual is None:
+        return {}
+    return {"arithmetic": _several(count, usual.formula), "worked": _several(count, usual.worked)}

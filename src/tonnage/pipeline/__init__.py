@@ -1,0 +1,6 @@
+"""The stages in order, one function for each thing that can be asked. Nothing is worked out here."""
+
+from __future__ import annotations
+
+from tonnage.pipeline.counting import params as params
+from tonnage.pipeline.weighing import weigh as weigh

@@ -1,0 +1,105 @@
+"""A subject is built, without weights and without being run, and its parameters are counted and put into a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tonnage import __version__
+from tonnage.analyses.closed_form.survey import Changes, Table
+from tonnage.analyses.forms import ParameterForm
+from tonnage.analyses.parameter_form import Question, derive_form
+from tonnage.analyses.parameters import count_parameters
+from tonnage.report import ParameterReport, Subject
+from tonnage.scenario import Scenario
+from tonnage.trace import Trace
+from tonnage.workload import Workload, resolve
+from tonnage.workload.blueprint import members_of, modules_of
+from tonnage.workload.untouched import untouched_generators
+from tonnage.workload.variation import Impossible, Variation, vary
+
+
+def params(
+    subject: Any,
+    *,
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> ParameterReport:
+    """How many parameters `subject` has, and why exactly that many.
+
+        params("bert-base-uncased").parameters.formula
+        params(transformers.T5Config()).parameters.evaluate(d_model=768, num_heads=12)
+
+    `subject` is whatever `weigh` takes. It is built without weights, also at other sizes, and never run. Every tensor
+    counts once, whatever names it has. Raises a TonnageError that says what could not be done.
+    """
+    progress("looking for the model")
+    workload = resolve(subject, trust_remote_code=trust_remote_code)
+    progress("building the model")
+    model, variation = build_dataless(workload), vary(workload)
+    progress("building it at other sizes")
+    counted = count_parameters(Trace(parameters=list(members_of(model))))
+    return ParameterReport(
+        tonnage_version=__version__,
+        subject=described(workload),
+        parameters=counted.with_form(form_of(model, variation)),
+        guesses=list(workload.guesses),
+    )
+
+
+def described(workload: Workload) -> Subject:
+    return Subject(
+        name=workload.name,
+        kind=workload.kind,
+        class_name=workload.class_name,
+        library=workload.library,
+        description=workload.description,
+    )
+
+
+def build_dataless(workload: Workload) -> nn.Module:
+    """The model without data, as its constructors leave it."""
+    with untouched_generators(), torch.device("meta"):
+        return workload.build(Scenario())
+
+
+def form_of(model: nn.Module, variation: Variation | None) -> ParameterForm:
+    """The closed form of a built model; the arithmetic of its modules where `variation` does not make it."""
+    question = None if variation is None else _varied(variation)
+    if question is None or question.ask({}) != _table(model):
+        question = _fixed(model)
+    return derive_form(question, modules_of(model))
+
+
+def _table(model: nn.Module) -> Table:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _fixed(model: nn.Module) -> Question:
+    table = _table(model)
+    return Question(sizes={}, ask=lambda changes: table)
+
+
+def _varied(variation: Variation) -> Question:
+    def ask(changes: Changes) -> Table | None:
+        try:
+            return _table(variation.build(changes))
+        except Impossible:
+            return None
+
+    def follow(changes: Changes) -> Mapping[str, int] | None:
+        try:
+            return variation.follow(changes)
+        except Impossible:
+            return None
+
+    return Question(
+        sizes=variation.fields,
+        ask=ask,
+        following=variation.following,
+        follow=follow,
+        flags={name: value for name, value in variation.settings.items() if isinstance(value, bool)},
+    )

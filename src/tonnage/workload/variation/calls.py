@@ -1,0 +1,155 @@
+"""Constructors and factories: their whole-number arguments are the sizes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from torch import nn
+
+from tonnage.scenario import Scenario
+from tonnage.workload.modules import ModuleWorkload
+from tonnage.workload.python import PythonWorkload
+from tonnage.workload.variation.value import Changes, Variation
+from tonnage.workload.workload import Workload
+
+
+class CallVariation(Variation):
+    """A call that makes the model, by its keyword arguments; list arguments by their elements."""
+
+    def __init__(self, function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> None:
+        self._function = function
+        self._arguments = dict(arguments)
+        self.following = {}
+        flat = dict(_flat(self._arguments))
+        self.fields = {name: int(value) for name, value in flat.items() if _is_size(value)}
+        self.settings = {name: value for name, value in flat.items() if name not in self.fields}
+
+    def construct(self, changes: Changes) -> nn.Module:
+        arguments = dict(self._arguments)
+        for name, value in changes.items():
+            root, _, index = name.rstrip("]").partition("[")
+            if index:
+                items = list(arguments[root])
+                items[int(index)] = type(items[int(index)])(value)
+                arguments[root] = type(self._arguments[root])(items)
+            else:
+                arguments[root] = float(value) if isinstance(arguments.get(root), float) else value
+        return self._function(**arguments)
+
+
+def from_factory(workload: PythonWorkload) -> CallVariation | None:
+    """A factory of the user's by its keywords."""
+
+    def make(**arguments: Any) -> nn.Module:
+        return replace(workload, factory=partial(workload.factory, **arguments)).build(Scenario())
+
+    return _of_sizes(make, _defaults(workload.factory))
+
+
+def from_builder(workload: Workload) -> CallVariation | None:
+    """A registered model, by what its builder passes to the class of the model."""
+    with torch.device("meta"):
+        model = workload.build(Scenario())
+        with _noting(type(model)) as calls:
+            again = workload.build(Scenario())
+    arguments = calls.get(id(again))
+    return None if arguments is None else _of_sizes(type(model), arguments)
+
+
+def from_module(workload: Workload) -> CallVariation | None:
+    """A module of torch.nn, by what its attributes still say of the arguments it was made with."""
+    if not isinstance(workload, ModuleWorkload) or not type(workload.module).__module__.startswith("torch.nn.modules."):
+        return None
+    arguments = _recovered(workload.module)
+    required = {p.name for p in _parameters(type(workload.module)) if p.default is p.empty}
+    return _of_sizes(type(workload.module), arguments) if required <= arguments.keys() else None
+
+
+def _of_sizes(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> CallVariation | None:
+    variation = CallVariation(function, arguments)
+    return variation if variation.fields else None
+
+
+@contextmanager
+def _noting(kind: type[nn.Module]) -> Iterator[dict[int, dict[str, Any]]]:
+    """Notes the arguments, defaults included, that each new `kind` is made with; by the id of the module."""
+    calls: dict[int, dict[str, Any]] = {}
+    construct = kind.__init__
+    signature = inspect.signature(construct)
+
+    @wraps(construct)
+    def noting(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(module, *args, **kwargs)
+        bound.apply_defaults()
+        calls[id(module)] = _named(signature, bound.arguments)
+        construct(module, *args, **kwargs)
+
+    inherited = "__init__" not in vars(kind)
+    kind.__init__ = noting  # type: ignore[method-assign, assignment]
+    try:
+        yield calls
+    finally:
+        if inherited:
+            del kind.__init__
+        else:
+            kind.__init__ = construct  # type: ignore[method-assign]
+
+
+def _named(signature: inspect.Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by keyword, without the module itself."""
+    names = list(signature.parameters)[1:]
+    named: dict[str, Any] = {}
+    for name in names:
+        match signature.parameters[name].kind:
+            case inspect.Parameter.VAR_KEYWORD:
+                named.update(arguments[name])
+            case inspect.Parameter.VAR_POSITIONAL:
+                pass
+            case _:
+                named[name] = arguments[name]
+    return named
+
+
+def _recovered(module: nn.Module) -> dict[str, Any]:
+    """Constructor arguments that a module of torch.nn keeps, under their own names or where its parts have them."""
+    facts = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    facts["bias"] = any(name.endswith("bias") for name, _ in module.named_parameters())
+    match module:
+        case nn.TransformerEncoderLayer() | nn.TransformerDecoderLayer():
+            attention, first = module.self_attn, module.linear1
+            facts |= {"d_model": attention.embed_dim, "nhead": attention.num_heads}
+            facts |= {"dim_feedforward": first.out_features, "bias": first.bias is not None}
+        case nn.RNNBase():
+            return {name: facts[name] for name in _RECURRENT if name in facts}
+    return {p.name: facts[p.name] for p in _parameters(type(module)) if p.name in facts}
+
+
+_RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
+"""LSTM, GRU and RNN hand their arguments on, so their signatures do not name them."""
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p for p in inspect.signature(function).parameters.values() if p.kind not in variadic]
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    return {p.name: p.default for p in _parameters(function) if p.default is not p.empty}
+
+
+def _is_size(value: object) -> bool:
+    return type(value) in (int, float) and value >= 1 and value == int(value)  # type: ignore[operator, call-overload]
+
+
+def _flat(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in arguments.items():
+        if isinstance(value, (list, tuple)) and value and all(type(item) in (int, float) for item in value):
+            yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+        else:
+            yield name, value
