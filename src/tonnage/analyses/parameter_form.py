@@ -10,7 +10,8 @@ import sympy
 
 from tonnage.analyses.arithmetic import Textbook, textbook
 from tonnage.analyses.closed_form.definitions import Definition, define
-from tonnage.analyses.closed_form.derive import Derived, Part, derive, total_of
+from tonnage.analyses.closed_form.derive import Derived, derive, total_of
+from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
 from tonnage.analyses.closed_form.survey import Ask, Changes, Table
 from tonnage.analyses.closed_form.symbols import is_width, letters
@@ -247,19 +248,13 @@ class _Writer:
         return "no size that it was built from could be varied"
 
     def _components(self) -> list[Component]:
-        return [self._component(siblings) for siblings in _beside_each_other(self._by_module())]
+        return [self._component(siblings) for siblings in beside_each_other(self._by_module())]
 
-    def _by_module(self) -> list[_Own]:
-        """The parts by the module that has them: a Linear's weight and bias are one thing."""
-        together: dict[tuple[str, sympy.Expr, tuple[str, ...]], list[Part]] = {}
-        for part in self.derived.parts:
-            owners = tuple(name.rpartition(".")[0] for name in part.members)
-            together.setdefault((part.pattern.rpartition(".")[0], part.times, owners), []).append(part)
-        owned = [_Own(times, owners, parts) for (_, times, owners), parts in together.items()]
+    def _by_module(self) -> list[Own]:
         order = {name: place for place, name in enumerate(self._table())}
-        return sorted(owned, key=lambda own: order[own.parts[0].members[0]])
+        return sorted(by_module(self.derived.parts), key=lambda own: order[own.parts[0].members[0]])
 
-    def _component(self, siblings: Sequence[_Own]) -> Component:
+    def _component(self, siblings: Sequence[Own]) -> Component:
         own, count = siblings[0], len(siblings)
         each = self._lettered(sympy.Add(*(part.each for part in own.parts)))
         shapes = {part.members[0].rpartition(".")[2]: self._table()[part.members[0]] for part in own.parts}
@@ -279,28 +274,6 @@ class _Writer:
             total=number * repeats,
             **_usual(count, usual),
         )
-
-
-@dataclass(frozen=True)
-class _Own:
-    """The parts of one kind of module."""
-
-    times: sympy.Expr
-    owners: tuple[str, ...]
-    parts: list[Part]
-
-    @property
-    def likeness(self) -> tuple[object, ...]:
-        """Equal for modules of one size beside each other, such as query, key and value."""
-        parents = tuple(owner.rpartition(".")[0] for owner in self.owners)
-        return (parents, self.times, *((p.members[0].rpartition(".")[2], p.numbers) for p in self.parts))
-
-
-def _beside_each_other(owned: Sequence[_Own]) -> Iterator[list[_Own]]:
-    groups: dict[tuple[object, ...], list[_Own]] = {}
-    for own in owned:
-        groups.setdefault(own.likeness, []).append(own)
-    yield from groups.values()
 
 
 def _several(count: int, text: str) -> str:

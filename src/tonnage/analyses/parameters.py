@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from math import prod
 
 from msgspec import Struct
@@ -12,22 +13,26 @@ from msgspec.structs import replace
 from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.known import Known
 from tonnage.errors import BadOption
-from tonnage.trace import Parameter, Trace
+from tonnage.trace import Module, Parameter, Trace
 
 
 class ParameterCount(Struct, frozen=True, kw_only=True):
     """Elements of the parameters and buffers of a model, and the closed form that gives their number.
 
     `total` is `sum(p.numel() for p in model.parameters())`: a tensor under several names counts once. `tied` is
-    what those further names would have added.
-    `buffers` are not part of `total`; `bytes_by_dtype` and `total_bytes` are of the parameters alone, as held in the
-    recorded run. `formula` is `form.formula`: "" where there is none or it was not asked for.
+    what those further names would have added. `embedding` of them are looked up in tables (`nn.Embedding`, a tied head
+    included), and `active` take part in the work on one token: all but the experts that a router passes over; None
+    where there are no experts. `buffers` are not part of `total`; `bytes_by_dtype` and `total_bytes` are of the
+    parameters alone, as held in the recorded run. `formula` is `form.formula`: "" where there is none or it was not
+    asked for.
     """
 
     total: int
     trainable: int
     frozen: int
     tied: int
+    embedding: int = 0
+    active: int | None = None
     buffers: int
     total_bytes: int
     buffer_bytes: int
@@ -68,6 +73,8 @@ def count_parameters(trace: Trace) -> ParameterCount:
         trainable=trainable,
         frozen=total - trainable,
         tied=_elements(named) - total,
+        embedding=_elements(_in_tables(trace.modules, weights)),
+        active=_active(trace.modules, weights),
         buffers=_elements(buffers),
         total_bytes=sum(by_dtype.values()),
         buffer_bytes=sum(p.nbytes for p in buffers),
@@ -85,3 +92,43 @@ def _unique(parameters: Iterable[Parameter]) -> list[Parameter]:
 
 def _elements(parameters: Iterable[Parameter]) -> int:
     return sum(prod(p.shape) for p in parameters)
+
+
+def _in_tables(modules: Sequence[Module], weights: Sequence[Parameter]) -> Iterator[Parameter]:
+    tables = {f"{module.path}.weight".removeprefix(".") for module in modules if "num_embeddings" in module.facts}
+    return (p for p in weights if p.name in tables)
+
+
+def _active(modules: Sequence[Module], weights: Sequence[Parameter]) -> int | None:
+    """All weights less those of the experts that a token is not sent to; None without experts, or with unknown ones."""
+    total, idle, found = _elements(weights), Fraction(), False
+    for module in modules:
+        if module.path.rpartition(".")[2] != "experts":
+            continue
+        experts = module.facts.get("num_experts") or len(_children(module, modules))
+        chosen = _chosen(module.path.rpartition(".")[0], modules)
+        if not experts or chosen is None:
+            return None
+        found = True
+        held = _elements(p for p in weights if p.name.startswith(f"{module.path}."))
+        idle += held * Fraction(experts - chosen, experts)
+    return int(total - idle) if found else None
+
+
+def _children(module: Module, modules: Sequence[Module]) -> set[str]:
+    prefix = f"{module.path}."
+    return {m.path.removeprefix(prefix).partition(".")[0] for m in modules if m.path.startswith(prefix)}
+
+
+def _chosen(block: str, modules: Sequence[Module]) -> int | None:
+    """How many experts the router in `block` sends a token to."""
+    for module in modules:
+        if module.path == block or module.path.startswith(f"{block}."):
+            for name in _CHOSEN:
+                if isinstance(module.facts.get(name), int):
+                    return int(module.facts[name])
+    return None
+
+
+_CHOSEN = ("top_k", "num_experts_per_tok", "num_selected_experts")
+"""Names of the number of experts per token in transformers' routers and blocks."""

@@ -14,6 +14,7 @@ import click
 
 from tonnage import __version__
 from tonnage.cli.gpus import gpus
+from tonnage.cli.params import params
 from tonnage.cli.show import show
 from tonnage.cli.weigh import weigh
 from tonnage.errors import EXIT_NOT_DONE, EXIT_OK, TonnageError
@@ -27,7 +28,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, show, gpus):
+for command in (weigh, params, show, gpus):
     tonnage.add_command(command)
 
 

@@ -41,7 +41,7 @@ def params(
     progress("building the model")
     model, variation = build_dataless(workload), vary(workload)
     progress("building it at other sizes")
-    counted = count_parameters(Trace(parameters=list(members_of(model))))
+    counted = count_parameters(Trace(modules=modules_of(model), parameters=list(members_of(model))))
     return ParameterReport(
         tonnage_version=__version__,
         subject=described(workload),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from tonnage.analyses.verdict import Verdict
 from tonnage.render.comparison import STYLES, comparison
+from tonnage.render.header import LABEL, header, paragraph
 from tonnage.render.ledger import ledger_table
 from tonnage.render.notes import listed, wrapped
 from tonnage.render.scenario import scenario_line
@@ -19,8 +19,6 @@ from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailin
 from tonnage.report import Report
 from tonnage.units import format_bytes, format_count, short_count
 
-LABEL = 13
-"""Cells of the column that says what a paragraph is about."""
 SCREEN = 45
 """Lines of a page."""
 REMARKS = (8, 5, 3, 2)
@@ -54,40 +52,21 @@ def _one_screen(console: Console, report: Report, glyphs: Glyphs) -> str:
 
 
 def _print_page(console: Console, report: Report, glyphs: Glyphs, most: int) -> None:
-    for line in _header(console, report, glyphs):
+    for line in header(console, report.subject, glyphs):
         console.print(line)
+    for part in wrapped(console, scenario_line(report, glyphs), console.width, most=2):
+        console.print(Text(part))
     console.print()
     counts = [wrapped(console, line, console.width - LABEL, most=1)[0] for line in _parameters(report, glyphs)]
-    _paragraph(console, "parameters", counts)
+    paragraph(console, "parameters", counts)
     console.print()
     instant = glyphs.clean(report.memory.peak.instant)
-    _paragraph(console, "peak", wrapped(console, instant, console.width - LABEL, most=2))
+    paragraph(console, "peak", wrapped(console, instant, console.width - LABEL, most=2))
     console.print(Padding(ledger_table(report, glyphs, console.width - 2), (0, 0, 0, 2)))
     console.print()
     _print_verdict(console, report, glyphs)
     console.print()
     _print_remarks(console, report, glyphs, most)
-
-
-def _header(console: Console, report: Report, glyphs: Glyphs) -> Iterator[Text]:
-    subject = report.subject
-    name = glyphs.clean(subject.name)
-    about = [glyphs.clean(part) for part in (subject.class_name, subject.library) if part and part != subject.name]
-    title = f" {glyphs.dot} ".join([name, *about])
-    for line in wrapped(console, title, console.width, most=2):
-        yield Text(line, style="bold")
-    for part, most in ((glyphs.clean(subject.description), 1), (scenario_line(report, glyphs), 2)):
-        for line in wrapped(console, part, console.width, most=most) if part else ():
-            yield Text(line)
-
-
-def _paragraph(console: Console, label: str, lines: Sequence[str | Text]) -> None:
-    grid = Table.grid(padding=0)
-    grid.add_column(width=LABEL, no_wrap=True)
-    grid.add_column(width=console.width - LABEL, overflow="fold")
-    for number, line in enumerate(lines):
-        grid.add_row(Text("" if number else label, style="bold"), line)
-    console.print(grid)
 
 
 def _parameters(report: Report, glyphs: Glyphs) -> list[str]:
@@ -123,7 +102,7 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
         elif verdict.gives_back:
             remarks.append("the allocator has to give cached blocks back, which takes time")
     lines = [line for remark in remarks for line in wrapped(console, remark, width, most=2)]
-    _paragraph(console, "verdict", [Text(lines[0], style=style), *lines[1:]])
+    paragraph(console, "verdict", [Text(lines[0], style=style), *lines[1:]])
 
 
 def _headroom(verdict: Verdict) -> str:
@@ -140,7 +119,7 @@ def _print_remarks(console: Console, report: Report, glyphs: Glyphs, most: int) 
         ("not counted", [_times(n.what, n.reason, n.times) for n in report.not_counted]),
     ):
         clean = [glyphs.clean(item) for item in items] or ["nothing"]
-        _paragraph(console, label, listed(console, clean, console.width - LABEL, most=most))
+        paragraph(console, label, listed(console, clean, console.width - LABEL, most=most))
 
 
 def _inputs(report: Report) -> list[str]:

@@ -24,6 +24,18 @@ class Glyphs:
     def dot(self) -> str:
         return "·" if self.unicode else "-"
 
+    @property
+    def tick(self) -> str:
+        return "✓" if self.unicode else "ok"
+
+    @property
+    def cross(self) -> str:
+        return "✗" if self.unicode else "WRONG"
+
+    @property
+    def times(self) -> str:
+        return "×" if self.unicode else "x"
+
     def clean(self, text: str) -> str:
         """`text` on one line, without control characters, and in characters that the encoding has.
 

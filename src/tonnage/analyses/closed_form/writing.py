@@ -103,10 +103,15 @@ def folded(paths: Sequence[str]) -> str:
 def _together(names: Sequence[str]) -> str:
     """encoder_layer_{0-11}, or {q,k,v}."""
     stems = {name.rstrip("0123456789") for name in names}
-    if len(stems) > 1 or not all(name[-1].isdecimal() for name in names):
+    if len(stems) > 1 or not all(name[-1].isdecimal() for name in names) or stems - {""} - _underscored(stems):
         return "{" + ",".join(names) + "}"
     stem = stems.pop()
     return stem + "{" + _run(sorted(int(name.removeprefix(stem)) for name in names)) + "}"
+
+
+def _underscored(stems: set[str]) -> set[str]:
+    """Those after which a number counts repeats: layer_3 is one of many, bn3 has a place of its own."""
+    return {stem for stem in stems if stem.endswith("_")}
 
 
 def _run(numbers: Sequence[int]) -> str:

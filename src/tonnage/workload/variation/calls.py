@@ -119,7 +119,8 @@ def _named(signature: inspect.Signature, arguments: Mapping[str, Any]) -> dict[s
 def _recovered(module: nn.Module) -> dict[str, Any]:
     """Constructor arguments that a module of torch.nn keeps, under their own names or where its parts have them."""
     facts = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    facts["bias"] = any(name.endswith("bias") for name, _ in module.named_parameters())
+    if not isinstance(facts.get("bias"), bool):  # most keep the tensor and not the switch
+        facts["bias"] = any(name.endswith("bias") for name, _ in module.named_parameters())
     match module:
         case nn.TransformerEncoderLayer() | nn.TransformerDecoderLayer():
             attention, first = module.self_attn, module.linear1

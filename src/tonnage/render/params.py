@@ -1,0 +1,171 @@
+"""The parameter page: the closed form in symbols and in numbers, its proof, each part of it, and the counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tonnage.analyses.forms import Component, ParameterForm, Symbol
+from tonnage.render.header import header, paragraph
+from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
+from tonnage.report import ParameterReport
+from tonnage.units import format_bytes, format_count, short_count
+
+_REPEATS = re.compile(r"^.*\{[\d,-]+\}")
+"""The part of a folded path up to the last run of repeats."""
+
+
+def params_page(report: ParameterReport, stream: IO[str], *, width: int | None = None) -> str:
+    """The page of one subject, in the width, encoding and colours that `stream` has."""
+    console = console_for(stream, width=width)
+    glyphs = glyphs_for(console.encoding)
+    with console.capture() as captured:
+        for line in header(console, report.subject, glyphs):
+            console.print(line)
+        console.print()
+        for label, lines in _paragraphs(report, glyphs):
+            paragraph(console, label, lines)
+        console.print()
+        form = report.parameters.form
+        if form is not None:
+            console.print(_components(form, glyphs, console))
+            console.print()
+        paragraph(console, "counts", list(_counts(report)))
+    return without_trailing_spaces(captured.get())
+
+
+def _paragraphs(report: ParameterReport, glyphs: Glyphs) -> Iterator[tuple[str, list[str | Text]]]:
+    count, form = report.parameters, report.parameters.form
+    total = f"{format_count(count.total)} ({short_count(count.total)}), each tensor counted once; {count.known}"
+    yield "parameters", [Text(total, style="bold")]
+    if form is None:
+        return
+    if form.formula:
+        yield "formula", [Text(form.formula, style="bold")]
+        yield "in numbers", [f"{form.substituted} = {format_count(form.total)}", _agreement(count.total, form, glyphs)]
+        yield "proved", list(_proofs(form, glyphs))
+        yield "where", [_symbol(symbol) for symbol in form.symbols]
+    else:
+        yield "formula", [f"none of sizes: {form.reason}; the arithmetic of each module instead"]
+        yield "sum", [_agreement(count.total, form, glyphs)]
+    conditions = list(_conditions(form))
+    if conditions:
+        yield "holds for", list(conditions)
+    if report.guesses:
+        yield "guessed", [glyphs.clean(guess) for guess in report.guesses]
+
+
+def _agreement(total: int, form: ParameterForm, glyphs: Glyphs) -> str:
+    sign = glyphs.tick if total == form.total else glyphs.cross
+    return f"{sign} the sum over the model's own tensors: {format_count(total)}"
+
+
+def _proofs(form: ParameterForm, glyphs: Glyphs) -> Iterator[str]:
+    held = sum(proof.holds for proof in form.proofs)
+    sign = glyphs.tick if form.proved else glyphs.cross
+    yield f"{sign} {held} of {len(form.proofs)} configurations that it was not derived from, such as"
+    if form.proofs:
+        proof = max(form.proofs, key=lambda proof: len(proof.changes))
+        changes = ", ".join(f"{name}={value}" for name, value in proof.changes.items())
+        yield f"{changes}: {format_count(proof.predicted)} predicted, {format_count(proof.counted)} counted"
+
+
+def _symbol(symbol: Symbol) -> str:
+    name = f" {symbol.field}" if symbol.field != symbol.symbol else ""
+    follows = f", which is {symbol.definition} unless it is given" if symbol.definition else ""
+    return f"{symbol.symbol} = {format_count(symbol.value)}{name}{follows}"
+
+
+def _conditions(form: ParameterForm) -> Iterator[str]:
+    if form.settings:
+        yield ", ".join(f"{name}={value}" for name, value in form.settings.items())
+    if form.whole:
+        yield f"whole {', '.join(form.whole)}"
+    for follower, leader in form.moves.items():
+        yield f"{follower} in proportion to {leader}"
+    for name, reason in form.held.items():
+        yield f"{name}={form.sizes[name]}: {reason}"
+
+
+def _components(form: ParameterForm, glyphs: Glyphs, console: Console) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", width=console.width)
+    table.add_column("component", overflow="fold", ratio=9)
+    table.add_column("formula", overflow="fold", ratio=8)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    blocks: dict[object, list[Component]] = {}
+    for number, component in enumerate(form.components):
+        blocks.setdefault(_block(component) or number, []).append(component)
+    for rows in blocks.values():
+        block = _block(rows[0])
+        if block is not None and rows[0].repeats > 1:
+            _add_block(table, block, rows, form, glyphs)
+        else:
+            for row in rows:
+                _add(table, row.path, row, form, glyphs)
+    return table
+
+
+def _block(component: Component) -> tuple[str, str] | None:
+    found = _REPEATS.match(component.path)
+    return (found[0], component.times) if found else None
+
+
+def _add_block(
+    table: Table, block: tuple[str, str], rows: Sequence[Component], form: ParameterForm, glyphs: Glyphs
+) -> None:
+    path, times = block
+    total = sum(row.total for row in rows)
+    label = f"{times} = {rows[0].repeats}" if not times.isdecimal() else times
+    count = f"{label} {glyphs.times} {format_count(sum(row.each for row in rows))}"
+    table.add_row(Text(glyphs.clean(path)), Text(count), Text(format_count(total)), _share(total, form), style="bold")
+    for row in rows:
+        _add(table, f"  {row.path.removeprefix(path).removeprefix('.')}", row, form, glyphs, once=True)
+
+
+def _add(table: Table, path: str, row: Component, form: ParameterForm, glyphs: Glyphs, *, once: bool = False) -> None:
+    name = path if path.strip() else f"{path}{row.kind}"
+    if row.kind and row.path and not row.arithmetic and row.parameters != ["weight"]:
+        name += f".{','.join(row.parameters)}" if len(row.parameters) < 3 else ""
+    number = row.each if once else row.total
+    share = Text("") if once else _share(row.total, form)
+    table.add_row(Text(glyphs.clean(name)), Text(_formula(row, once)), Text(format_count(number)), share)
+
+
+def _formula(row: Component, once: bool) -> str:
+    """In symbols and in numbers; where nothing varies, as a textbook counts this kind of module."""
+    symbols, numbers = row.formula, row.substituted
+    if symbols == numbers and row.arithmetic:
+        symbols, numbers = row.arithmetic, row.worked
+    times = "" if once or row.times == "1" else f"{row.times}*"
+    return f"{times}{_bracketed(symbols, times)} = {numbers}" if symbols != numbers else f"{times}{symbols}"
+
+
+def _bracketed(text: str, times: str) -> str:
+    return f"({text})" if times and " " in text else text
+
+
+def _share(total: int, form: ParameterForm) -> Text:
+    return Text(f"{total / form.total:.1%}" if form.total else "")
+
+
+def _counts(report: ParameterReport) -> Iterator[str]:
+    count = report.parameters
+    yield f"{format_count(count.total)} unique tensors: what sum(p.numel() for p in model.parameters()) gives"
+    if count.tied:
+        twice = format_count(count.total + count.tied)
+        yield f"{twice} with tied tensors counted under each of their names, as sums over modules or files do"
+    if count.active is not None:
+        yield f"{format_count(count.active)} active for one token, the others in experts that it is not sent to"
+    yield f"{format_count(count.trainable)} trainable, {format_count(count.frozen)} frozen"
+    if count.embedding:
+        other = format_count(count.total - count.embedding)
+        yield f"{format_count(count.embedding)} in embedding tables, {other} elsewhere"
+    if count.buffers:
+        yield f"{format_count(count.buffers)} in buffers, not counted above ({format_bytes(count.buffer_bytes)})"
+    yield ", ".join(f"{dtype} {format_bytes(size)}" for dtype, size in count.bytes_by_dtype.items())
