@@ -1,0 +1,71 @@
+"""From the name of an operator to the rule of its family."""
+
+from __future__ import annotations
+
+from tonnage.costs import (
+    attention,
+    convolution,
+    movement,
+    norm,
+    pointwise,
+    pooling,
+    products,
+    recurrent,
+    reduction,
+)
+from tonnage.costs.cost import Cost, Rule, Unknown
+from tonnage.trace import Op
+
+NAMESPACES = ("aten", "prims")
+_FOREACH = "_foreach_"
+
+_FAMILIES = (products, convolution, attention, recurrent, norm, pointwise, reduction, pooling, movement)
+_RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+
+
+def cost(op: Op) -> Cost | Unknown:
+    """What `op` costs, by its name and the shapes of its tensors.
+
+    >>> from tonnage.trace import TensorSpec
+    >>> bias, x, weight, y = (TensorSpec(shape, "float32") for shape in ((16,), (4, 8), (8, 16), (4, 16)))
+    >>> cost(Op("aten.addmm.default", 0, 1, (bias, x, weight), (y,)))
+    Cost(kind='matrix product', macs=512, products=64, bias=64, flops=0, again=None, bytes_moved=960)
+    >>> cost(Op("mylib.scan.default", 0, 1, (x,), (y,)))
+    Unknown(reason='an operator of the library mylib')
+
+    The inplace and `out` variants of an operator cost what it does.
+    """
+    namespace, _, rest = op.name.partition(".")
+    if namespace not in NAMESPACES:
+        return Unknown(f"an operator of the library {namespace}")
+    name, _, overload = rest.rpartition(".")
+    base = base_name(name)
+    rule = _rule(base)
+    if rule is None:
+        return Unknown("no rule for this operator")
+    if overload.endswith("out") and op.outputs:
+        op = op._replace(inputs=op.inputs[: -len(op.outputs)])
+    found = rule(op)
+    if isinstance(found, Unknown):
+        return found
+    return found._replace(bytes_moved=movement.bytes_moved(op, base, in_place=base != name))
+
+
+def base_name(name: str) -> str:
+    """The name without the underscore of an in-place variant.
+
+    >>> base_name("add_"), base_name("_foreach_add_"), base_name("__iand__")
+    ('add', '_foreach_add', '__iand__')
+    """
+    return name if name.endswith("__") else name.removesuffix("_")
+
+
+def _rule(base: str) -> Rule | None:
+    if base in _RULES or not base.startswith(_FOREACH):
+        return _RULES.get(base)
+    single = base.removeprefix(_FOREACH)
+    if single in pointwise.NAMES:
+        return pointwise.on_lists
+    if single in reduction.NAMES:
+        return reduction.on_lists
+    return _RULES[single] if single in movement.NAMES else None
