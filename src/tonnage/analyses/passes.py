@@ -38,7 +38,7 @@ def last_step(trace: Trace) -> Step:
     calls = [call for call in trace.calls if begin <= call.begin and call.end <= end]
     passes: list[Pass] = [_pass(op.phase) for op in trace.ops[begin:end]]
     for call in calls:
-        if call.begin < call.end and passes[call.begin - begin] == "backward":
+        if call.begin < call.end and trace.ops[call.begin].phase == _BACKWARD:
             passes[call.begin - begin : call.end - begin] = ["recomputation"] * (call.end - call.begin)
     return Step(begin, end, passes, calls)
 

@@ -31,18 +31,17 @@ def cost(op: Op) -> Cost | Unknown:
     >>> cost(Op("aten.addmm.default", 0, 1, (bias, x, weight), (y,)))
     Cost(kind='matrix product', macs=512, products=64, bias=64, flops=0, again=None, bytes_moved=960)
     >>> cost(Op("mylib.scan.default", 0, 1, (x,), (y,)))
-    Unknown(reason='an operator of the library mylib')
+    Unknown(reason='no rule for this operator of the library mylib')
 
     The inplace and `out` variants of an operator cost what it does.
     """
     namespace, _, rest = op.name.partition(".")
-    if namespace not in NAMESPACES:
-        return Unknown(f"an operator of the library {namespace}")
-    name, _, overload = rest.rpartition(".")
+    name, _, overload = rest.partition(".")
     base = base_name(name)
-    rule = _rule(base)
+    rule = products.OF_LIBRARIES.get(f"{namespace}.{name}") if namespace not in NAMESPACES else _rule(base)
     if rule is None:
-        return Unknown("no rule for this operator")
+        library = f" of the library {namespace}" if namespace not in NAMESPACES else ""
+        return Unknown(f"no rule for this operator{library}")
     if overload.endswith("out") and op.outputs:
         op = op._replace(inputs=op.inputs[: -len(op.outputs)])
     found = rule(op)

@@ -54,8 +54,9 @@ SCATTERS = frozenset("_index_put_impl _unsafe_index_put index_put put scatter".s
 
 _FACTORIES = frozenset(
     """
-_efficientzerotensor arange bartlett_window blackman_window eye fill fill_diagonal full full_like hamming_window hann_window kaiser_window linspace logspace new_full new_ones new_zeros ones
-ones_like range scalar_tensor tril_indices triu_indices zero zeros zeros_like
+_efficientzerotensor arange bartlett_window blackman_window eye fill fill_diagonal full full_like hamming_window
+hann_window kaiser_window linspace logspace new_full new_ones new_zeros ones ones_like range scalar_tensor
+tril_indices triu_indices zero zeros zeros_like
 """.split()
 )
 _RANDOM = frozenset(

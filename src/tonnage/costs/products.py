@@ -48,6 +48,12 @@ def _grouped(op: Op) -> Cost:
     return Cost(KIND, macs=points * left.shape[-1], products=points)
 
 
+def _grouped_loop_backward(op: Op) -> Cost:
+    """The gradients of rows and weights in transformers' loop over experts (transformers/integrations/moe.py)."""
+    rows, weight = op.inputs[:2]
+    return Cost(KIND, macs=2 * elements(rows) * weight.shape[-1], products=elements(rows) + elements(weight))
+
+
 def _trilinear(op: Op) -> Cost:
     """`nn.Bilinear`: ATen/native/Linear.cpp, _trilinear, in two steps as it runs them.
 
@@ -85,6 +91,12 @@ def _euclidean(op: Op) -> Cost:
     points = elements(op.outputs[0])
     return Cost(KIND, macs=points * (op.inputs[0].shape[-1] + 2), products=points)
 
+
+OF_LIBRARIES: dict[str, Rule] = {
+    "transformers.grouped_mm_fallback": _product(0),
+    "transformers.grouped_mm_fallback_backward": _grouped_loop_backward,
+}
+"""Operators that are not PyTorch's, with their library."""
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "vdot", "_int_mm", "_scaled_mm", "_scaled_mm_v2"), _product(0)),

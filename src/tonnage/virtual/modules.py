@@ -77,15 +77,16 @@ class ModuleTracker:
         number, begin = self.current, len(self.gpu.recorder.raw)
         self._switch(number)
         self._depth += 1
+        out = None
         try:
             out = call(module, *args, **kwargs)
-        finally:
+        finally:  # activation checkpointing ends a call with an exception, as soon as it has recomputed enough
             self._depth -= 1
             self.current = before
             self._switch(before)
+            self.calls.append(Call(number, begin, len(self.gpu.recorder.raw), _specs(out)))
         if outermost:
             self.gpu.tag(tensors_in(out), Category.OUTPUT)
-        self.calls.append(Call(number, begin, len(self.gpu.recorder.raw), _specs(out)))
         return out
 
     def watch(self, root: nn.Module) -> None:
