@@ -6,8 +6,8 @@ layout, on which every operator is run along. Where a value cannot be known a st
 lists it with the line of user code that asked.
 
 The stand-ins: False for a bool, 1 for an integer, 1.0 for a float; zeros for a tensor copied to the host. Unknown
-floats are taken to be finite. Small tensors drawn at random on the card have the virtual card's own numbers, and asking
-for a value that depends on them is listed too.
+floats are taken to be finite, and tokens to be spread evenly over experts (see routing). Small tensors drawn at random
+on the card have the virtual card's own numbers. Asking for a value that depends on any of these is listed too.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_map
 
 from tonnage.errors import CannotRecord
 from tonnage.recording import Assumption
+from tonnage.virtual import routing
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _NOT_USER_CODE = (
 )
 """How the file names of frames begin that did not ask by themselves; "<stdin>" and "<doctest" are users."""
 _UNINITIALISED = {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default}
+_DRAWN = "a value that depends on random numbers was asked for: the virtual card's own stand in"
 _FINITE: dict[Any, bool] = {aten.isnan.default: False, aten.isinf.default: False, aten.isfinite.default: True}
 
 _DECIDED_BY_ONE: dict[Any, bool] = {
@@ -96,7 +98,7 @@ class Values:
     def __init__(self, gpu: VirtualGpu) -> None:
         self.gpu = gpu
         self.shadows: dict[int, torch.UntypedStorage] = {}
-        self.drawn: set[int] = set()
+        self.invented: dict[int, str] = {}
         self._assumed: Counter[tuple[str, str]] = Counter()
         self._random = torch.Generator().manual_seed(0).get_state()
 
@@ -136,25 +138,28 @@ class Values:
 
     def forget_storage(self, key: int) -> None:
         self.shadows.pop(key, None)
-        self.drawn.discard(key)
+        self.invented.pop(key, None)
 
     def asked(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """`known`, for code that is about to act on the values: those drawn at random are an assumption."""
-        if tensor.is_meta and tensor.untyped_storage()._cdata in self.drawn:
-            self.assume("a value that depends on random numbers was asked for: the virtual card's own stand in")
+        """`known`, for code that is about to act on the values: those that were invented are an assumption."""
+        if tensor.is_meta and (said := self.invented.get(tensor.untyped_storage()._cdata)):
+            self.assume(said)
         return self.known(tensor)
 
-    def _is_drawn(self, func: Any, inputs: Sequence[torch.Tensor]) -> bool:
-        """Whether values depend on random numbers: drawn on the card, or the floats of a model that has no data."""
+    def _invented(self, func: Any, inputs: Sequence[torch.Tensor]) -> str:
+        """What is to be said of values that depend on random numbers or on a routing; "" if they do not.
+
+        Random numbers are those drawn on the card, and the floats of a model that has no data.
+        """
         if torch.Tag.nondeterministic_seeded in func.tags:
-            return True
+            return _DRAWN
         for tensor in inputs:
             if not tensor.is_meta:
                 if self.gpu.built_without_data and tensor.is_floating_point():
-                    return True
-            elif tensor.untyped_storage()._cdata in self.drawn:
-                return True
-        return False
+                    return _DRAWN
+            elif said := self.invented.get(tensor.untyped_storage()._cdata):
+                return said
+        return ""
 
     # Following operators ------------------------------------------------------------------------------------------
 
@@ -168,19 +173,30 @@ class Values:
             if tensor.device.type == "meta" and tensor.untyped_storage()._cdata not in shadows:
                 if func in _FINITE or func in _DECIDED_BY_ONE:
                     self._follow_partly_known(func, inputs, out)
+                elif found := routing.choice(func, args, out):
+                    self._invent(*found)
                 return
         if out is None:  # the operator only looks at its inputs
             return
         outputs = _tensors_of(out)
         if not all(small(o) for o in outputs) or not _runs_on_host(func):
             return
-        drawn = self._is_drawn(func, inputs)
-        for tensor, value in zip(outputs, _tensors_of(self.compute(func, args, kwargs)), strict=True):
+        said = self._invented(func, inputs)
+        try:
+            values = self.compute(func, args, kwargs)
+        except NotImplementedError:  # not for this type on a CPU: a histogram of integers
+            return
+        for tensor, value in zip(outputs, _tensors_of(values), strict=True):
             key = tensor.untyped_storage()._cdata
             if key not in shadows:
                 self.learn(tensor, value)
-                if drawn:
-                    self.drawn.add(key)
+                if said:
+                    self.invented[key] = said
+
+    def _invent(self, indices: torch.Tensor, routed: torch.Tensor) -> None:
+        if small(indices):
+            self.learn(indices, routed)
+            self.invented[indices.untyped_storage()._cdata] = routing.SAYS
 
     def _follow_partly_known(self, func: Any, inputs: Sequence[torch.Tensor], out: torch.Tensor) -> None:
         """What an operator gives whatever the unknown input is: `done | unknown` where all are done is done."""
@@ -205,8 +221,8 @@ class Values:
             self.assume("gradients are finite, so the scaler takes the step")
         elif _runs_on_host(func) and all(self.known(t) is not None for t in inputs):
             self.compute(func, args, kwargs)
-            if self._is_drawn(func, inputs):
-                self.drawn.update(t.untyped_storage()._cdata for t in written)
+            if said := self._invented(func, inputs):
+                self.invented.update((t.untyped_storage()._cdata, said) for t in written)
         else:
             for tensor in written:
                 self.forget(tensor)
