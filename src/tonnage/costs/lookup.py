@@ -37,8 +37,7 @@ def cost(op: Op) -> Cost | Unknown:
     """
     namespace, _, rest = op.name.partition(".")
     name, _, overload = rest.partition(".")
-    base = base_name(name)
-    rule = products.OF_LIBRARIES.get(f"{namespace}.{name}") if namespace not in NAMESPACES else _rule(base)
+    rule = rule_of(namespace, name)
     if rule is None:
         library = f" of the library {namespace}" if namespace not in NAMESPACES else ""
         return Unknown(f"no rule for this operator{library}")
@@ -47,6 +46,7 @@ def cost(op: Op) -> Cost | Unknown:
     found = rule(op)
     if isinstance(found, Unknown):
         return found
+    base = base_name(name)
     return found._replace(bytes_moved=movement.bytes_moved(op, base, in_place=base != name))
 
 
@@ -59,7 +59,11 @@ def base_name(name: str) -> str:
     return name if name.endswith("__") else name.removesuffix("_")
 
 
-def _rule(base: str) -> Rule | None:
+def rule_of(namespace: str, name: str) -> Rule | None:
+    """The rule for `namespace`'s operator `name` ("aten", "addmm"), in place or not; None if there is none."""
+    if namespace not in NAMESPACES:
+        return products.OF_LIBRARIES.get(f"{namespace}.{name}")
+    base = base_name(name)
     if base in _RULES or not base.startswith(_FOREACH):
         return _RULES.get(base)
     single = base.removeprefix(_FOREACH)

@@ -6,7 +6,7 @@ Random numbers, comparisons of a sort and the look-up in an embedding are work, 
 from __future__ import annotations
 
 from tonnage.costs.cost import Cost, Rule
-from tonnage.costs.tensors import argument, elements, nbytes
+from tonnage.costs.tensors import argument, elements, first_list, nbytes
 from tonnage.trace import Op
 
 KIND = "movement"
@@ -85,16 +85,14 @@ def bytes_moved(op: Op, base: str, *, in_place: bool) -> int:
     """
     if base in VIEWS:
         return 0
-    first, rest = op.inputs[:1], op.inputs[1:]
+    rest = op.inputs[1:]
     if base in GATHERS:
         return nbytes(rest) + 2 * nbytes(op.outputs)
     if base in SCATTERS and in_place:
         return nbytes(rest) + nbytes(rest[-1:])
     if base in FILLS and (in_place or base in _FACTORIES):
         return nbytes(rest if in_place else ()) + nbytes(op.outputs)
-    lists = argument(op, 0)
-    written = op.outputs or (op.inputs[: len(lists)] if isinstance(lists, (list, tuple)) else ())
-    return nbytes(first) + nbytes(rest) + nbytes(written)
+    return nbytes(op.inputs) + nbytes(op.outputs or first_list(op))
 
 
 def _nothing(kind: str) -> Rule:

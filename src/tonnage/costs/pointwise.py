@@ -7,7 +7,7 @@ such as GELU or `addcmul` as one. Integers and booleans are not floating point: 
 from __future__ import annotations
 
 from tonnage.costs.cost import Cost, Rule
-from tonnage.costs.tensors import elements, is_floating, total
+from tonnage.costs.tensors import elements, first_list, is_floating, total
 from tonnage.trace import Op
 
 KIND = "elementwise"
@@ -20,12 +20,12 @@ def one_per_element(op: Op) -> Cost:
 
 def on_lists(op: Op) -> Cost:
     """`_foreach_*`: of every tensor of the first list. In place such an operator returns nothing."""
-    return Cost(KIND, flops=total(op.inputs[: len(op.arguments[0])]))
+    return Cost(KIND, flops=total(first_list(op)))
 
 
 def _optimizer(flops: int) -> Rule:
     def rule(op: Op) -> Cost:
-        return Cost(KIND, flops=flops * total(op.inputs[: len(op.arguments[0])]))
+        return Cost(KIND, flops=flops * total(first_list(op)))
 
     return rule
 
