@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
 import tonnage
@@ -426,3 +427,33 @@ def test_a_training_step_of_an_mlp(batch: int) -> None:
     assert found.macs == batch * (784 * 128 + 128 * 10)
     assert found.backward.macs == 2 * found.macs - batch * 784 * 128
     assert (found.recomputation.macs, found.optimizer.macs) == (0, 0)
+
+
+class Raw(nn.Module):
+    """A product outside of any other module, and a function whose input is what checkpointing is after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(16, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.gelu(x @ self.weight)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 16)
+        self.raw = Raw()
+        self.reentrant = reentrant
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.utils.checkpoint.checkpoint(self.raw, self.first(x), use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputation_that_stops_early_is_no_gradient(reentrant: bool) -> None:
+    """Without reentrance the second forward ends with an exception, once gelu has its input."""
+    found = compute(Checkpointed(reentrant), given((4, 8)), mode="training")
+    first, raw = 4 * 8 * 16, 4 * 16 * 16
+    assert (found.macs, found.recomputation.macs, found.backward.macs) == (first + raw, raw, first + 2 * raw)

@@ -24,9 +24,6 @@ class Step(NamedTuple):
     passes: list[Pass]
     calls: list[Call]
 
-    def pass_of(self, op: int) -> Pass:
-        return self.passes[op - self.begin]
-
 
 def last_step(trace: Trace) -> Step:
     """The last training step of `trace`, or its inference; all of it where no marks tell.
