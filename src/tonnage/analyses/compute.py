@@ -118,6 +118,11 @@ def account_compute(recording: Recording) -> Compute:
     )
 
 
+def macs_of(ops: Sequence[Op]) -> int:
+    """The multiply-accumulates of some operators that ran one after the other."""
+    return sum(map(_macs, _costs(ops)))
+
+
 def _costs(ops: Sequence[Op]) -> list[Cost | Unknown]:
     """The cost of each; a distinct operator, of which a long run has few, is asked for once."""
     padding = Padding()

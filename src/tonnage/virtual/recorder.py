@@ -122,14 +122,14 @@ class Recorder(TorchDispatchMode):
         gpu.values.follow(func, args, kwargs, inputs, out)
         return out
 
-    def ops(self) -> list[Op]:
-        """The operators so far, in the form that is kept."""
-        made = {
-            id(entry): Op(str(func), module, phase, _specs(inputs), _specs(outputs), arguments)
-            for entry in self._entries.values()
-            for func, module, phase, inputs, outputs, arguments in [entry]
-        }
-        return [made[id(entry)] for entry in self.raw]
+    def ops(self, begin: int = 0) -> list[Op]:
+        """The operators since number `begin`, in the form that is kept; equal ones are one object."""
+        made: dict[int, Op] = {}
+        for entry in self.raw[begin:]:
+            if id(entry) not in made:
+                func, module, phase, inputs, outputs, arguments = entry
+                made[id(entry)] = Op(str(func), module, phase, _specs(inputs), _specs(outputs), arguments)
+        return [made[id(entry)] for entry in self.raw[begin:]]
 
     def _plan(self, func: Any) -> Plan:
         has = torch._C._dispatch_has_kernel_for_dispatch_key

@@ -118,3 +118,26 @@ def _run(numbers: Sequence[int]) -> str:
     if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]}-{numbers[-1]}"
     return ",".join(map(str, numbers))
+
+
+def nested(expression: sympy.Expr, outer: str) -> str:
+    """A polynomial with one symbol taken out: "B*(84934656*S + 18432*S^2 + 589824)".
+
+    Inside, lower powers stand first and what is constant last.
+    """
+    symbol = next((s for s in expression.free_symbols if str(s) == outer), None)
+    if symbol is None:
+        return written(expression)
+    inside, rest = sympy.expand(expression).as_independent(symbol, as_Add=True)[::-1]
+    factored = sympy.expand(inside / symbol)
+    if factored.has(symbol):
+        return written(expression)
+    terms = sorted(sympy.Add.make_args(factored), key=_rising)
+    text = _joined(_term(term, None) for term in terms)
+    text = f"{outer}*({text})" if len(terms) > 1 else _term(inside, None)
+    return text if rest == 0 else f"{text} + {written(rest)}"
+
+
+def _rising(term: sympy.Expr) -> tuple[object, ...]:
+    degree = sum(int(e) for s, e in term.as_powers_dict().items() if s.is_Symbol)
+    return (degree == 0, degree, str(term))

@@ -1,0 +1,81 @@
+"""One subject's forward pass at many sizes of its input, on one virtual card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from tonnage.analyses.compute import macs_of
+from tonnage.analyses.compute_form import Size, image_steps
+from tonnage.scenario import Scenario
+from tonnage.virtual import virtual_gpu
+from tonnage.virtual.gpu import VirtualGpu
+from tonnage.workload import Inputs, Workload
+from tonnage.workload.placing import place
+from tonnage.workload.resizing import NAMES, SIDE, Resizable, of_given, of_scenario
+from tonnage.workload.untouched import untouched_generators
+
+
+class Forwards:
+    """`macs(sizes)` are the multiply-accumulates of a forward pass at these sizes, `sizes` those that there are."""
+
+    def __init__(self, device: VirtualGpu, workload: Workload, scenario: Scenario, inputs: Any) -> None:
+        self._device, self._workload, self._scenario = device, workload, scenario
+        self._models: dict[int | None, nn.Module] = {}
+        model = self._model(scenario.image_size)
+        with device.host():
+            made = Inputs.given(inputs) if inputs is not None else workload.make_inputs(model, scenario)
+            self._resizable = self._sized(model, made)
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [
+            Size(letter, NAMES[letter], value, image_steps() if letter == SIDE else (1,))
+            for letter, value in self._resizable.sizes.items()
+        ]
+
+    def macs(self, sizes: Mapping[str, int]) -> int | None:
+        """None where the model does not take inputs of these sizes."""
+        begin = len(self._device.recorder.raw)
+        try:
+            self._run(sizes)
+        except Exception:  # whatever a model makes of inputs that it is not made for
+            return None
+        return macs_of(self._device.recorder.ops(begin))
+
+    def _sized(self, model: nn.Module, made: Inputs) -> Resizable:
+        if made.origins:
+            return of_scenario(self._workload, model, self._scenario, made)
+        return of_given(model, made)
+
+    def _run(self, sizes: Mapping[str, int]) -> None:
+        model = self._model(sizes.get(SIDE, self._scenario.image_size))
+        with self._device.host():
+            made = self._resizable.at(model, sizes)
+        args, kwargs = place((made.args, dict(made.kwargs)), torch.device("cuda"))
+        model(*args, **kwargs)
+
+    def _model(self, image_size: int | None) -> nn.Module:
+        """Built anew for another image size, because some models are built for one."""
+        if image_size not in self._models:
+            with self._device.host():
+                model = self._workload.build(replace(self._scenario, image_size=image_size))
+            self._models[image_size] = model.to("cuda").eval()
+        return self._models[image_size]
+
+
+@contextmanager
+def forwards(workload: Workload, scenario: Scenario, inputs: Any, *, card: str, memory: int) -> Iterator[Forwards]:
+    """A block in which `workload` can be run forward at many sizes. Nothing of it is kept."""
+    with (
+        untouched_generators(),
+        torch.inference_mode(False),
+        virtual_gpu(card, total_memory=memory) as device,
+        torch.no_grad(),
+    ):
+        yield Forwards(device, workload, scenario, inputs)
