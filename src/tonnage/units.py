@@ -74,3 +74,15 @@ def short_count(n: int) -> str:
         if abs(n) >= size:
             return f"{n / size:.4g} {letter}"
     return str(n)
+
+
+def format_work(n: int, unit: str) -> str:
+    """`n` operations with a decimal prefix; `unit` is "MAC" or "FLOP", which are never mixed.
+
+    >>> format_work(11174215680, "MAC"), format_work(312, "FLOP")
+    ('11.17 GMAC', '312 FLOP')
+    """
+    for size, prefix in ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if abs(n) >= size:
+            return f"{n / size:.4g} {prefix}{unit}"
+    return f"{n} {unit}"

@@ -1,19 +1,15 @@
-"""What every page begins with, and its paragraphs."""
+"""What every page begins with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tonnage.render.notes import wrapped
 from tonnage.render.text import Glyphs
 from tonnage.report import Subject
-
-LABEL = 13
-"""Cells of the column that says what a paragraph is about."""
 
 
 def header(console: Console, subject: Subject, glyphs: Glyphs) -> Iterator[Text]:
@@ -27,13 +23,3 @@ def header(console: Console, subject: Subject, glyphs: Glyphs) -> Iterator[Text]
         wrapped(console, glyphs.clean(subject.description), console.width, most=1) if subject.description else ()
     ):
         yield Text(line)
-
-
-def paragraph(console: Console, label: str, lines: Sequence[str | Text]) -> None:
-    """Lines beside what they are about."""
-    grid = Table.grid(padding=0)
-    grid.add_column(width=LABEL, no_wrap=True)
-    grid.add_column(width=console.width - LABEL, overflow="fold")
-    for number, line in enumerate(lines):
-        grid.add_row(Text("" if number else label, style="bold"), line)
-    console.print(grid)

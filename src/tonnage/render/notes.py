@@ -1,11 +1,25 @@
-"""Lists of remarks, cut to a few lines; what is cut is said."""
+"""Paragraphs with a label, and lists of remarks cut to a few lines; what is cut is said."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
+
+LABEL = 13
+"""Cells of the column that says what a paragraph is about."""
+
+
+def paragraph(console: Console, label: str, lines: Sequence[str | Text]) -> None:
+    """Prints `lines`, the first of them behind `label`."""
+    grid = Table.grid(padding=0)
+    grid.add_column(width=LABEL, no_wrap=True)
+    grid.add_column(width=console.width - LABEL, overflow="fold")
+    for number, line in enumerate(lines):
+        grid.add_row(Text("" if number else label, style="bold"), line)
+    console.print(grid)
 
 
 def wrapped(console: Console, text: str, width: int, *, most: int) -> list[str]:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tonnage.analyses.forms import Component, ParameterForm, Symbol
-from tonnage.render.header import header, paragraph
+from tonnage.render.header import header
+from tonnage.render.notes import paragraph
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
 from tonnage.report import ParameterReport
 from tonnage.units import format_bytes, format_count, short_count

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from tonnage.analyses.verdict import Verdict
 from tonnage.render.comparison import STYLES, comparison
-from tonnage.render.header import LABEL, header, paragraph
+from tonnage.render.header import header
 from tonnage.render.ledger import ledger_table
-from tonnage.render.notes import listed, wrapped
+from tonnage.render.notes import LABEL, listed, paragraph, wrapped
 from tonnage.render.scenario import scenario_line
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
 from tonnage.report import Report

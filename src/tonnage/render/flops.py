@@ -1,0 +1,169 @@
+"""The page of FLOPs: how much work a run is, in which module and operator, and what is not known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from tonnage.analyses.compute import Compute, OperatorWork, Work
+from tonnage.render.folding import Folded, folded
+from tonnage.render.notes import LABEL, listed, paragraph, wrapped
+from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
+from tonnage.units import format_work
+
+ROWS = 20
+"""Rows of the table of modules, where nobody says how deep it goes."""
+OPERATORS = 8
+UNSUPPORTED = 8
+
+
+def flops_page(
+    compute: Compute,
+    stream: IO[str],
+    *,
+    title: str = "",
+    scenario: str = "",
+    formula: str = "",
+    depth: int | None = None,
+    width: int | None = None,
+) -> str:
+    """The work of one run as a page, in the width, encoding and colours that `stream` has.
+
+    `title` and `scenario` are what was run; `formula` is the closed form of the forward MACs ("": none). The table of
+    modules goes `depth` names deep, by default as deep as leaves it short.
+    """
+    console = console_for(stream, width=width)
+    glyphs = glyphs_for(console.encoding)
+    with console.capture() as captured:
+        for line, style in ((title, "bold"), (scenario, "")):
+            for part in wrapped(console, glyphs.clean(line), console.width, most=2) if line else ():
+                console.print(Text(part, style=style))
+        _print_passes(console, compute, glyphs.clean(formula))
+        _print_other(console, compute)
+        _print_table(console, _modules(compute, glyphs, depth))
+        _print_table(console, _operators(compute, glyphs))
+        _print_unsupported(console, compute, glyphs)
+    return without_trailing_spaces(captured.get())
+
+
+def _print_passes(console: Console, compute: Compute, formula: str) -> None:
+    """MACs and FLOPs of each pass that there is, and of all of them."""
+    passes = [("forward", compute.forward)]
+    for name, work in (("recomputed", compute.recomputation), ("backward", compute.backward)):
+        passes += [(name, work)] if work.macs or work.at_least else []
+    if compute.optimizer.macs or compute.optimizer.at_least:
+        passes.append(("optimizer", compute.optimizer))
+    for name, work in passes:
+        console.print()
+        lines = list(_counts(work, compute.known))
+        if name == "forward" and formula:
+            lines[1:1] = wrapped(console, f"= {formula}", console.width - LABEL, most=4)
+        paragraph(console, name, lines)
+    if len(passes) > 1:
+        console.print()
+        paragraph(console, "step", [_amount(compute.step_macs, "MAC", at_least=compute.at_least)])
+
+
+def _counts(work: Work, known: str) -> Iterator[str]:
+    yield f"{_amount(work.macs, 'MAC', at_least=work.at_least)}; {known}"
+    yield f"{_amount(work.flops, 'FLOP', at_least=work.at_least)}, 2 per MAC"
+    yield f"{_amount(work.textbook_flops, 'FLOP', at_least=work.at_least)}, textbook convention"
+
+
+def _amount(n: int, unit: str, *, at_least: bool) -> str:
+    return f"{'at least ' if at_least else ''}{n:,} {unit}s ({format_work(n, unit)})"
+
+
+def _print_other(console: Console, compute: Compute) -> None:
+    """The forward work that MACs leave out."""
+    other = compute.forward.other
+    table = _table("other work, forward", "FLOPs")
+    for kind, flops in other.items():
+        table.add_row(kind, f"{flops:,}")
+    _print_table(console, table)
+
+
+def _modules(compute: Compute, glyphs: Glyphs, depth: int | None) -> Table:
+    working = [module for module in compute.by_module if module.macs or module.backward_macs]
+    rows = _shown(folded(working), depth)
+    backward = ["backward MACs"] if compute.backward.macs else []
+    table = _table("module, with all it calls", "calls", "MACs", *backward, "share")
+    for row in rows:
+        macs, back = (sum(getattr(m, name) for m in row.modules) for name in ("macs", "backward_macs"))
+        share = macs / compute.macs if compute.macs else 0.0
+        table.add_row(
+            Text(glyphs.clean(_name(row))),
+            f"{sum(m.calls for m in row.modules):,}",
+            f"{macs:,}",
+            *([f"{back:,}"] if backward else []),
+            f"{share:.1%}" if share >= 0.001 or not macs else "<0.1%",
+        )
+    idle = len(compute.by_module) - len(working)
+    if idle:
+        table.add_row(f"{idle:,} without MACs")
+    return table
+
+
+def _shown(rows: Sequence[Folded], depth: int | None) -> list[Folded]:
+    """The rows down to `depth`; by default the deepest with which there are few enough, and one at the least."""
+    if depth is None:
+        deepest = max((row.depth for row in rows), default=0)
+        fits = (d for d in range(deepest, 1, -1) if sum(row.depth <= d for row in rows) <= ROWS)
+        depth = next(fits, 1)
+    return [row for row in rows if row.depth <= depth]
+
+
+def _name(row: Folded) -> str:
+    kind = row.modules[0].type
+    if not kind:
+        return "outside of every module"
+    times = f"{len(row.modules)} x " if len(row.modules) > 1 else ""
+    return f"{row.path}: {times}{kind}" if row.path else kind
+
+
+def _operators(compute: Compute, glyphs: Glyphs) -> Table:
+    """The operators with the most MACs, and all others in one row."""
+    table = _table("operator", "pass", "times", "MACs")
+    working = [row for row in compute.by_operator if row.macs]
+    for row in working[:OPERATORS]:
+        name = row.operator.removesuffix(".default")
+        table.add_row(Text(glyphs.clean(name)), row.during, f"{row.times:,}", f"{row.macs:,}")
+    rest = [*working[OPERATORS:], *(row for row in compute.by_operator if not row.macs)]
+    if rest:
+        table.add_row(
+            f"{_different(rest)} others", "", f"{sum(r.times for r in rest):,}", f"{sum(r.macs for r in rest):,}"
+        )
+    return table
+
+
+def _different(rows: Sequence[OperatorWork]) -> int:
+    return len({row.operator for row in rows})
+
+
+def _print_unsupported(console: Console, compute: Compute, glyphs: Glyphs) -> None:
+    items = [
+        f"{u.operator}{f' in {u.module}' if u.module else ''}, {u.during}, {u.times:,} times: {u.reason}"
+        for u in compute.unsupported
+    ]
+    console.print()
+    clean = [glyphs.clean(item) for item in items] or ["nothing"]
+    paragraph(console, "not counted", listed(console, clean, console.width - LABEL, most=UNSUPPORTED))
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _print_table(console: Console, table: Table) -> None:
+    if table.row_count:
+        console.print()
+        console.print(Padding(table, 0))
