@@ -179,6 +179,7 @@ def test_functional_calls(name: str) -> None:
 def test_a_bilinear_layer() -> None:
     """x W for each of 3 outputs, 5 by 7, and then its product with y."""
     assert compute(nn.Bilinear(5, 7, 3), given((4, 5), (4, 7))).macs == 4 * 3 * (5 * 7 + 7)
+    assert compute(nn.Bilinear(5, 1, 3), given((4, 5), (4, 1))).macs == 4 * 3 * (5 * 1 + 1)
 
 
 # Attention ------------------------------------------------------------------------------------------------------------

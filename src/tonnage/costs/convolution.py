@@ -7,7 +7,7 @@ Points in the padding count: a kernel reads them as zeros. A transposed convolut
 from __future__ import annotations
 
 from tonnage.costs.cost import Cost, Rule
-from tonnage.costs.tensors import elements, is_flag_set
+from tonnage.costs.tensors import elements
 from tonnage.trace import Op, TensorSpec
 
 KIND = "convolution"
@@ -35,9 +35,9 @@ def _backward(op: Op) -> Cost:
     """The gradients of input and weight each take the products of forward; that of a bias sums."""
     gradient, reads, weight = op.inputs[:3]
     mask = op.arguments[_OUTPUT_MASK]
-    wanted = [tensor for index, tensor in enumerate((reads, weight)) if is_flag_set(mask, index)]
+    wanted = [tensor for index, tensor in enumerate((reads, weight)) if mask[index]]
     macs = _macs(reads, gradient, weight, bool(op.arguments[_BACKWARD_TRANSPOSED]))
-    bias = elements(gradient) if is_flag_set(mask, 2) else 0
+    bias = elements(gradient) if mask[2] else 0
     return Cost(KIND, macs=len(wanted) * macs, products=sum(map(elements, wanted)), bias=bias)
 
 

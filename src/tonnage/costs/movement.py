@@ -6,7 +6,7 @@ Random numbers, comparisons of a sort and the look-up in an embedding are work, 
 from __future__ import annotations
 
 from tonnage.costs.cost import Cost, Rule
-from tonnage.costs.tensors import argument, elements, first_list, nbytes
+from tonnage.costs.tensors import elements, first_list, nbytes
 from tonnage.trace import Op
 
 KIND = "movement"
@@ -25,7 +25,7 @@ values view view_as_complex view_as_real
 
 _COPIES = frozenset(
     """
-_chunk_cat _copy_from _cudnn_rnn_flatten_weight _foreach_copy _local_scalar_dense _pack_padded_sequence
+_chunk_cat _copy_from _cudnn_rnn_flatten_weight _local_scalar_dense _pack_padded_sequence
 _pack_padded_sequence_backward _pin_memory _stack _to_copy _to_dense _upsample_nearest_exact1d
 _upsample_nearest_exact1d_backward _upsample_nearest_exact2d _upsample_nearest_exact2d_backward
 _upsample_nearest_exact3d _upsample_nearest_exact3d_backward alias_copy as_strided_copy as_strided_scatter block_diag
@@ -72,8 +72,8 @@ _unique _unique2 argsort bincount bucketize histc kthvalue median mode msort nan
 searchsorted sort topk unique_dim unique_dim_consecutive
 """.split()
 )
-FILLS = frozenset((*_FACTORIES, *_RANDOM, "copy", "_foreach_copy", "_foreach_zero"))
-"""Write all of their first input, and where it is written in place do not read it."""
+_OVERWRITE = _FACTORIES | _RANDOM | {"copy"}
+"""Where these write into a tensor, they do not read it."""
 
 NAMES = VIEWS | _COPIES | GATHERS | SCATTERS | _FACTORIES
 
@@ -85,14 +85,13 @@ def bytes_moved(op: Op, base: str, *, in_place: bool) -> int:
     """
     if base in VIEWS:
         return 0
-    rest = op.inputs[1:]
     if base in GATHERS:
-        return nbytes(rest) + 2 * nbytes(op.outputs)
+        return nbytes(op.inputs[1:]) + 2 * nbytes(op.outputs)
     if base in SCATTERS and in_place:
-        return nbytes(rest) + nbytes(rest[-1:])
-    if base in FILLS and (in_place or base in _FACTORIES):
-        return nbytes(rest if in_place else ()) + nbytes(op.outputs)
-    return nbytes(op.inputs) + nbytes(op.outputs or first_list(op))
+        return nbytes(op.inputs[1:]) + nbytes(op.inputs[-1:])
+    written = op.outputs or first_list(op)
+    unread = base in _FACTORIES or (in_place and base.removeprefix("_foreach_") in _OVERWRITE)
+    return nbytes(op.inputs[len(written) if unread else 0 :]) + nbytes(written)
 
 
 def _nothing(kind: str) -> Rule:
@@ -101,7 +100,8 @@ def _nothing(kind: str) -> Rule:
 
 def _put(op: Op) -> Cost:
     """Writes, or with `accumulate` adds, the last input."""
-    return Cost("reduction", flops=elements(op.inputs[-1])) if argument(op, 3) is True else Cost(KIND)
+    accumulates = len(op.arguments) > 3 and op.arguments[3]
+    return Cost("reduction", flops=elements(op.inputs[-1])) if accumulates else Cost(KIND)
 
 
 RULES: dict[str, Rule] = {

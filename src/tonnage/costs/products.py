@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tonnage.costs.cost import Cost, Rule
 from tonnage.costs.tensors import elements
 from tonnage.trace import Op
@@ -57,27 +59,27 @@ def _grouped_loop_backward(op: Op) -> Cost:
 def _trilinear(op: Op) -> Cost:
     """`nn.Bilinear`: ATen/native/Linear.cpp, _trilinear, in two steps as it runs them.
 
-    The three tensors are broadcast to one shape. Where the second has all its dimensions, as the weight of a bilinear
-    layer has, the first step sums over the summed dimensions that the third lacks, the second over the others.
+    The three tensors are broadcast to one shape. The first step multiplies two and sums over the summed dimensions that
+    the third lacks; the second multiplies by the third and sums over the others.
     """
-    shapes = []
-    for tensor, missing in zip(op.inputs, op.arguments[3:6], strict=True):
-        shape = list(tensor.shape)
-        for dim in missing:
-            shape.insert(dim, 1)
-        shapes.append(shape)
-    summed = set(op.arguments[6])
-    first = last = between = points = 1
+    shapes = [_with_ones(tensor.shape, missing) for tensor, missing in zip(op.inputs, op.arguments[3:6], strict=True)]
+    summed, third_lacks = set(op.arguments[6]), set(op.arguments[5])
+    first = between = second = points = 1
     for dim, sizes in enumerate(zip(*shapes, strict=True)):
-        size = max(sizes)
-        in_first = max(sizes[:2])
-        first *= in_first
-        if dim in summed and sizes[2] == 1:
-            continue
-        between *= in_first
-        last *= size
-        points *= 1 if dim in summed else size
-    return Cost(KIND, macs=first + last, products=between + points)
+        first *= max(sizes[:2])
+        if dim not in summed & third_lacks:
+            between *= max(sizes[:2])
+            second *= max(sizes)
+        if dim not in summed:
+            points *= max(sizes)
+    return Cost(KIND, macs=first + second, products=between + points)
+
+
+def _with_ones(shape: Sequence[int], missing: Sequence[int]) -> list[int]:
+    sizes = list(shape)
+    for dim in missing:
+        sizes.insert(dim, 1)
+    return sizes
 
 
 def _affine_grid(op: Op) -> Cost:

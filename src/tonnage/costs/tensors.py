@@ -38,17 +38,7 @@ def is_floating(op: Op) -> bool:
     return any(t.dtype.startswith(_FLOATING) for t in (*op.outputs, *op.inputs))
 
 
-def is_flag_set(value: object, index: int) -> bool:
-    """Whether a mask of flags among the arguments has `index` set; an absent mask has all set."""
-    return bool(value[index]) if isinstance(value, (list, tuple)) else True
-
-
 def first_list(op: Op) -> tuple[TensorSpec, ...]:
     """The tensors of the first list among the arguments of an operator on lists."""
     length = next((len(a) for a in op.arguments if isinstance(a, (list, tuple))), 0)
     return op.inputs[:length]
-
-
-def argument(op: Op, index: int, default: object = None) -> object:
-    """Argument `index`, or `default` where the call left it out."""
-    return op.arguments[index] if index < len(op.arguments) else default

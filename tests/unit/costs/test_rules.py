@@ -304,6 +304,7 @@ BYTES = {
     "converted": ("aten._to_copy.default", [LEFT], [spec(4, 8, dtype="bfloat16")], (), 128 + 64),
     "looked up": ("aten.embedding.default", [TABLE, IDS], [LEFT], (), 32 + 128 + 128),
     "stored": ("aten.index_put_.default", [TABLE, IDS, LEFT], [TABLE], (None, (None,), None), 32 + 128 + 128),
+    "lists copied into": ("aten._foreach_copy_.default", [LEFT, LEFT], [], ((None,), (None,)), 4 * 64),
     "lists in place": ("aten._foreach_add_.List", [LEFT, LEFT], [], ((None,), (None,)), 4 * 96),
 }
 
