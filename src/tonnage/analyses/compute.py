@@ -123,6 +123,15 @@ def macs_of(ops: Sequence[Op]) -> int:
     return sum(map(_macs, _costs(ops)))
 
 
+def macs_by_module(ops: Sequence[Op]) -> dict[int, int]:
+    """The same by the index of the module that they ran in; modules without any are left out."""
+    macs: Counter[int] = Counter()
+    for op, found in zip(ops, _costs(ops), strict=True):
+        if count := _macs(found):
+            macs[op.module] += count
+    return dict(macs)
+
+
 def _costs(ops: Sequence[Op]) -> list[Cost | Unknown]:
     """The cost of each; a distinct operator, of which a long run has few, is asked for once."""
     padding = Padding()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tonnage.analyses.compute import macs_of
+from tonnage.analyses.closed_form.survey import Changes, Table
+from tonnage.analyses.compute import macs_by_module, macs_of
 from tonnage.analyses.compute_form import Size, image_steps
 from tonnage.scenario import Scenario
 from tonnage.virtual import virtual_gpu
@@ -19,6 +21,8 @@ from tonnage.workload import Inputs, Workload
 from tonnage.workload.placing import place
 from tonnage.workload.resizing import NAMES, SIDE, Resizable, of_given, of_scenario
 from tonnage.workload.untouched import untouched_generators
+from tonnage.workload.variation import Variation
+from tonnage.workload.variation.value import quietly
 
 
 class Forwards:
@@ -48,13 +52,32 @@ class Forwards:
             return None
         return macs_of(self._device.recorder.ops(begin))
 
+    def table(self, variation: Variation, changes: Changes) -> Table | None:
+        """The MACs of each module itself, with other sizes of the model as well as of the input."""
+        sizes = {letter: changes.get(letter, value) for letter, value in self._resizable.sizes.items()}
+        others = {name: value for name, value in changes.items() if name not in sizes}
+        begin = len(self._device.recorder.raw)
+        try:
+            with self._device.host(), quietly():
+                model = variation.construct(others)
+            self._forward(model.to("cuda").eval(), sizes)
+        except Exception:  # whatever a model makes of sizes that do not fit each other
+            return None
+        macs: Counter[str] = Counter()
+        modules = self._device.modules.modules
+        for module, count in macs_by_module(self._device.recorder.ops(begin)).items():
+            macs[modules[module].path] += count
+        return {path: (count,) for path, count in macs.items()}
+
     def _sized(self, model: nn.Module, made: Inputs) -> Resizable:
         if made.origins:
             return of_scenario(self._workload, model, self._scenario, made)
         return of_given(model, made)
 
     def _run(self, sizes: Mapping[str, int]) -> None:
-        model = self._model(sizes.get(SIDE, self._scenario.image_size))
+        self._forward(self._model(sizes.get(SIDE, self._scenario.image_size)), sizes)
+
+    def _forward(self, model: nn.Module, sizes: Mapping[str, int]) -> None:
         with self._device.host():
             made = self._resizable.at(model, sizes)
         args, kwargs = place((made.args, dict(made.kwargs)), torch.device("cuda"))

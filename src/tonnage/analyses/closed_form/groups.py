@@ -59,6 +59,6 @@ def _comes_before(other: tuple[int, ...], place: tuple[int, ...]) -> bool:
     return all(o <= p for o, p in zip(other, place, strict=True))
 
 
-def _distance(other: tuple[int, ...], place: tuple[int, ...]) -> tuple[int, int]:
-    steps = [abs(o - p) for o, p in zip(other, place, strict=True)]
-    return sum(step > 0 for step in steps), sum(steps)
+def _distance(other: tuple[int, ...], place: tuple[int, ...]) -> tuple[int, ...]:
+    """How far apart two places are: the stage counts before the layer in it."""
+    return tuple(abs(o - p) for o, p in zip(other, place, strict=True))

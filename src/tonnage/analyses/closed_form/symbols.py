@@ -45,7 +45,7 @@ _LETTERS = {
 }
 _LETTER_OF = {field: letter for letter, fields in _LETTERS.items() for field in fields.split()}
 _PARTS = {"text_config": "t", "vision_config": "v", "audio_config": "a", "encoder": "e", "decoder": "d"}
-_ORDER = ("L", "L_d", "V", "P", "P_e", "P_d", "T", "E", "h", "h_d", "g", "d", "n", "c", "H", "F", "p")
+_ORDER = ("L", "L_d", "B", "S", "V", "P", "P_e", "P_d", "T", "E", "h", "h_d", "g", "d", "n", "c", "H", "F", "p")
 
 
 def is_width(field: str) -> bool:
