@@ -22,7 +22,7 @@ A power binds more tightly than a minus before it (-H^2 is -(H^2)) and is read f
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
@@ -108,6 +108,20 @@ class Expression:
         parts = self.tree.parts if isinstance(self.tree, Product) else (("*", self.tree),)
         factors = [node.base if isinstance(node, Power) else node for sign, node in parts if sign == "*"]
         return [Expression(node) for node in dict.fromkeys(factors)]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers written in it, from left to right."""
+        return [node.text for node in _nodes(self.tree) if isinstance(node, Number)]
+
+    def with_number(self, place: int, number: int) -> Expression:
+        """This with another number in the place of `numbers[place]`.
+
+        >>> str(parse("32100*512 + 512").with_number(0, 32128))
+        '32128*512 + 512'
+        """
+        places = iter(range(len(self.numbers)))
+        return Expression(_mapped(self.tree, lambda node: Number(str(number)) if next(places) == place else node))
 
     def evaluate(self, values: Mapping[str, int]) -> Fraction:
         """The value with these numbers for its symbols, exact. `BadOption` names a symbol that has none."""
@@ -374,6 +388,25 @@ def _nodes(node: Node) -> Iterator[Node]:
         case Call(_, arguments):
             for argument in arguments:
                 yield from _nodes(argument)
+
+
+def _mapped(node: Node, change: Callable[[Number], Number]) -> Node:
+    """`node` with its numbers changed, from left to right."""
+    match node:
+        case Number():
+            return change(node)
+        case Name():
+            return node
+        case Negative(of):
+            return Negative(_mapped(of, change))
+        case Sum(parts):
+            return Sum(tuple((sign, _mapped(part, change)) for sign, part in parts))
+        case Product(factors):
+            return Product(tuple((sign, _mapped(factor, change)) for sign, factor in factors))
+        case Power(base, exponent):
+            return Power(_mapped(base, change), _mapped(exponent, change))
+        case Call(function, arguments):
+            return Call(function, tuple(_mapped(argument, change) for argument in arguments))
 
 
 def _value(node: Node, values: Mapping[str, int]) -> Fraction:
