@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tonnage.analyses.expressions import parse
@@ -103,7 +105,7 @@ def vgg16():
     widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
     places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     same = {}
-    for place, shape in zip(places, zip(widths, widths[1:], strict=False), strict=True):
+    for place, shape in zip(places, pairwise(widths), strict=True):
         same.setdefault(shape, []).append(place)
     rows = [
         (

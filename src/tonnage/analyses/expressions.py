@@ -40,6 +40,9 @@ MOST_BITS = 4096
 """Of any value on the way: more than a count can need, and little enough that no input takes long."""
 
 
+Values: TypeAlias = Mapping[str, int] | Mapping[str, Fraction]
+
+
 @dataclass(frozen=True)
 class Number:
     text: str
@@ -123,11 +126,11 @@ class Expression:
         places = iter(range(len(self.numbers)))
         return Expression(_mapped(self.tree, lambda node: Number(str(number)) if next(places) == place else node))
 
-    def evaluate(self, values: Mapping[str, int]) -> Fraction:
+    def evaluate(self, values: Values) -> Fraction:
         """The value with these numbers for its symbols, exact. `BadOption` names a symbol that has none."""
         return _value(self.tree, values)
 
-    def substituted(self, values: Mapping[str, int]) -> str:
+    def substituted(self, values: Values) -> str:
         """The text with numbers for symbols.
 
         >>> parse("4H^2 + H/h").substituted({"H": 768, "h": 12})
@@ -409,7 +412,7 @@ def _mapped(node: Node, change: Callable[[Number], Number]) -> Node:
             return Call(function, tuple(_mapped(argument, change) for argument in arguments))
 
 
-def _value(node: Node, values: Mapping[str, int]) -> Fraction:
+def _value(node: Node, values: Values) -> Fraction:
     match node:
         case Number(text):
             return Fraction(text)
@@ -430,7 +433,7 @@ def _value(node: Node, values: Mapping[str, int]) -> Fraction:
             return _called(function, [_value(argument, values) for argument in arguments])
 
 
-def _looked_up(name: str, values: Mapping[str, int]) -> Fraction:
+def _looked_up(name: str, values: Values) -> Fraction:
     if name not in values:
         known = ", ".join(sorted(values)) or "none"
         raise BadOption(f"unknown symbol `{name}`", hint=f"known: {known}")
@@ -476,13 +479,13 @@ def _bounded(value: Fraction) -> Fraction:
 _SUM, _PRODUCT, _FACTOR, _ATOM = range(4)
 
 
-def _text(node: Node, values: Mapping[str, int], within: int = _SUM) -> str:
+def _text(node: Node, values: Values, within: int = _SUM) -> str:
     """The text of `node`, in brackets if it binds less tightly than `within` asks."""
     text, binding = _bare(node, values)
     return f"({text})" if binding < within else text
 
 
-def _bare(node: Node, values: Mapping[str, int]) -> tuple[str, int]:
+def _bare(node: Node, values: Values) -> tuple[str, int]:
     match node:
         case Number(text):
             return text, _ATOM
@@ -500,7 +503,7 @@ def _bare(node: Node, values: Mapping[str, int]) -> tuple[str, int]:
             return f"{function}({', '.join(_text(argument, values) for argument in arguments)})", _ATOM
 
 
-def _joined(parts: tuple[tuple[str, Node], ...], values: Mapping[str, int], within: int, space: str) -> str:
+def _joined(parts: tuple[tuple[str, Node], ...], values: Values, within: int, space: str) -> str:
     text = _text(parts[0][1], values, within)
     for sign, part in parts[1:]:
         text += f"{space}{sign}{space}{_text(part, values, within)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tonnage.analyses.derivation.checking import check
+from tonnage.analyses.derivation.reading import parse_derivation, read_derivation
 from tonnage.analyses.derivation.results import (
     Cause,
     CauseKind,
@@ -14,4 +15,16 @@ from tonnage.analyses.derivation.results import (
     Term,
 )
 
-__all__ = ["Cause", "CauseKind", "Checked", "CheckedTerm", "Correction", "Cover", "Derivation", "Term", "check"]
+__all__ = [
+    "Cause",
+    "CauseKind",
+    "Checked",
+    "CheckedTerm",
+    "Correction",
+    "Cover",
+    "Derivation",
+    "Term",
+    "check",
+    "parse_derivation",
+    "read_derivation",
+]

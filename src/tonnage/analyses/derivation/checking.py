@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tonnage.analyses.derivation.results import (
     Cover,
     Derivation,
     Term,
+    elsewhere,
     symbols_of,
 )
 from tonnage.analyses.expressions import Expression, Product, Sum, parse
@@ -30,10 +32,14 @@ NEAR = 4
 """A term of less than a quarter of what its label names, or more than four times that, counts something else."""
 SCOPES = ({"encoder", "block"}, {"decoder", "block"}, {"block"}, {"embedding"}, *({role} for role in WHOLE))
 """What people count in one line."""
-PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199)
-"""Sizes that no model has: of two formulas that agree there, one is the other."""
 CLOSE = Fraction(1, 4)
 """Share by which a term may be off, for reasons that are not found, and still be taken for a count of something."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    sizes: list[int]
+    elsewhere: list[dict[str, Fraction]]
 
 
 @dataclass
@@ -90,11 +96,11 @@ def check(derivation: Derivation, form: ParameterForm) -> Checked:
     for row in rows:
         row.alone = [other.meant for other in rows].count(row.meant) == 1 or not row.meant
     pool = Pool(parts)
-    sizes = _sizes(form)
+    model = _Model(sizes=sizes_of(form), elsewhere=elsewhere(form))
     for settle in (_by_label, _by_size_within_label, _by_component, _by_scope, _by_size, _by_cause, _by_likeness):
         for row in rows:
             if not row.settled:
-                settle(row, pool, sizes)
+                settle(row, pool, model)
     _require_this_model(rows)
     for row in rows:
         if not row.settled:
@@ -138,18 +144,18 @@ def _outside(expression: Expression, values: Mapping[str, int]) -> int:
     return int(outside) if len(others) == len(tree.parts) - 1 and outside.denominator == 1 and outside >= 1 else 1
 
 
-def _sizes(form: ParameterForm) -> list[int]:
+def sizes_of(form: ParameterForm) -> list[int]:
     """The numbers that this model is made of."""
     numbers = {symbol.value for symbol in form.symbols}
     for component in form.components:
-        numbers |= {int(number) for number in parse(component.substituted).numbers if number.isdigit()}
+        numbers |= {int(number) for number in re.findall(r"[0-9]+", component.substituted)}
     return sorted(number for number in numbers if number > 1)
 
 
 # -- what a term counts -------------------------------------------------------------------------------------------
 
 
-def _by_label(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_label(row: _Row, pool: Pool, model: _Model) -> None:
     """All that the label names, or all of it but what people leave out together, if the size is right."""
     for target in row.targets:
         for variant in row.meant:
@@ -160,20 +166,20 @@ def _by_label(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
                 return
 
 
-def _by_size_within_label(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_size_within_label(row: _Row, pool: Pool, model: _Model) -> None:
     if row.meant:
         _by_subset(row, pool, pool.of(row.meant[-1]))
 
 
-def _by_component(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_component(row: _Row, pool: Pool, model: _Model) -> None:
     """One component of the right size, best one of the same formula; not for a label with words, as in `_by_size`."""
     if not row.has_words:
         found = [parts for target in row.targets for parts in _components(pool.all) if _size(parts) == target]
         if found:
-            row.settle(pool, max(found, key=lambda parts: _is_formula_of(row, parts)))
+            row.settle(pool, max(found, key=lambda parts: _is_formula_of(row, parts, model)))
 
 
-def _by_scope(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_scope(row: _Row, pool: Pool, model: _Model) -> None:
     """All blocks, all embeddings and the like, or all but what people leave out together."""
     if not row.has_words:
         for target in row.targets:
@@ -183,7 +189,7 @@ def _by_scope(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
                     return
 
 
-def _by_size(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_size(row: _Row, pool: Pool, model: _Model) -> None:
     """Anything of the right size; not for a label with words, which would be given what it does not name."""
     if not row.has_words:
         _by_subset(row, pool, pool.all)
@@ -198,55 +204,53 @@ def _by_subset(row: _Row, pool: Pool, parts: Sequence[Part]) -> None:
             return
 
 
-def _is_formula_of(row: _Row, parts: Sequence[Part]) -> bool:
+def _is_formula_of(row: _Row, parts: Sequence[Part], model: _Model) -> bool:
     """Whether the term has the value of this component at other sizes as well."""
     component = parts[0].component
-    names = [name for name in row.written.values if name not in row.written.own]
-    others = dict(zip(names, PRIMES, strict=False))
     try:
-        theirs = parse(component.formula, others).evaluate(others) * parse(component.times, others).evaluate(others)
-        return row.written.at(others) == theirs
+        formula, times = parse(component.formula), parse(component.times)
+        return all(row.written.at(at) == formula.evaluate(at) * times.evaluate(at) for at in model.elsewhere)
     except BadOption:
         return False
 
 
-def _by_cause(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_cause(row: _Row, pool: Pool, model: _Model) -> None:
     """What the label names, if mistakes that people make explain the difference."""
     for variant in row.meant if row.alone else []:
         parts = pool.of(variant)
-        suspects = _explained(row, parts, sizes) if parts else None
+        suspects = _explained(row, parts, model) if parts else None
         if suspects is not None:
             row.settle(pool, parts, suspects)
             return
 
 
-def _explained(row: _Row, parts: Sequence[Part], sizes: Sequence[int]) -> list[Suspect] | None:
+def _explained(row: _Row, parts: Sequence[Part], model: _Model) -> list[Suspect] | None:
     true = sum(part.total for part in parts)
     if true <= NEAR * row.value and row.value <= NEAR * true:
-        suspects = explain(row.written, parts, sizes)
+        suspects = explain(row.written, parts, model.sizes)
         if suspects is not None:
             return suspects
-    return _other_repeats(row, parts, sizes)
+    return _other_repeats(row, parts, model)
 
 
-def _other_repeats(row: _Row, parts: Sequence[Part], sizes: Sequence[int]) -> list[Suspect] | None:
+def _other_repeats(row: _Row, parts: Sequence[Part], model: _Model) -> list[Suspect] | None:
     """The term with as many repeats as the model has, if that leaves nothing, or what can be explained."""
     right = gcd(*(part.count for part in parts))
     for repeats in row.repeats:
         written = row.written.scaled(Fraction(right, repeats))
         if repeats == right or written.value.denominator != 1:
             continue
-        rest = explain(written, parts, sizes)
+        rest = explain(written, parts, model.sizes)
         if rest is not None and len(rest) < 2:
             amount = int(written.value - row.written.value)
             return [Suspect("repeats", amount, found=str(repeats), right=str(right)), *rest]
     return None
 
 
-def _by_likeness(row: _Row, pool: Pool, sizes: Sequence[int]) -> None:
+def _by_likeness(row: _Row, pool: Pool, model: _Model) -> None:
     """What is nearest in size: explained if it can be, else close enough not to be something else."""
     candidates = [parts for parts in _candidates(row, pool) if parts]
-    explained = [(len(s), parts, s) for parts in candidates if (s := _explained(row, parts, sizes)) is not None]
+    explained = [(len(s), parts, s) for parts in candidates if (s := _explained(row, parts, model)) is not None]
     if explained:
         _, parts, suspects = min(explained, key=lambda found: found[0])
         row.settle(pool, parts, suspects)
@@ -320,7 +324,7 @@ def _adopted(rows: Sequence[_Row], pool: Pool) -> list[Cause]:
             row.adopted.append(gained)
     for row in rows:
         row.suspects += _grouped(row.adopted)
-    return [_cause(suspect) for suspect in _grouped(pool.all)]
+    return [cause_of(suspect) for suspect in _grouped(pool.all)]
 
 
 def _owners(part: Part, rows: Sequence[_Row]) -> Iterator[tuple[_Row, Part]]:
@@ -363,7 +367,8 @@ def _reconciled(derivation: Derivation, form: ParameterForm, rows: Sequence[_Row
     corrections = [Correction(label=term.label or term.formula, cause=cause) for term in terms for cause in term.causes]
     corrections += [Correction(label="", cause=cause) for cause in missing]
     if total != written_sum:
-        corrections.insert(0, Correction(label="", cause=Cause(kind="sum", amount=written_sum - total)))
+        added = Cause(kind="sum", amount=written_sum - total, found=str(total), right=str(written_sum))
+        corrections.insert(0, Correction(label="", cause=added))
     assert total + sum(correction.cause.amount for correction in corrections) == form.total
     return Checked(
         terms=terms,
@@ -377,7 +382,7 @@ def _reconciled(derivation: Derivation, form: ParameterForm, rows: Sequence[_Row
 
 def _checked(row: _Row) -> CheckedTerm:
     true = _size(row.parts)
-    causes = [_cause(suspect) for suspect in row.suspects]
+    causes = [cause_of(suspect) for suspect in row.suspects]
     if row.value != row.claimed:
         right = str(row.value // row.written.times)
         found = str(row.claimed // row.written.times)
@@ -397,7 +402,7 @@ def _checked(row: _Row) -> CheckedTerm:
     )
 
 
-def _cause(suspect: Suspect) -> Cause:
+def cause_of(suspect: Suspect) -> Cause:
     return Cause(
         kind=suspect.kind,
         amount=suspect.amount,

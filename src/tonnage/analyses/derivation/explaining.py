@@ -44,9 +44,10 @@ class Written:
     def value(self) -> Fraction:
         return self.expression.evaluate(self.values) * self.times
 
-    def at(self, values: Mapping[str, int]) -> Fraction:
+    def at(self, values: Mapping[str, Fraction]) -> Fraction:
         """The value with other values for the names that are not the person's own."""
-        return self.expression.evaluate({**values, **{name: self.values[name] for name in self.own}}) * self.times
+        own = {name: Fraction(self.values[name]) for name in self.own}
+        return self.expression.evaluate({**values, **own}) * self.times
 
     def scaled(self, factor: Fraction) -> Written:
         return Written(self.expression, self.values, self.times * factor, self.own)

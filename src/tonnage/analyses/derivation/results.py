@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Literal, TypeVar
 
 from msgspec import Struct
 
+from tonnage.analyses.expressions import parse
 from tonnage.analyses.forms import ParameterForm
 from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK
 
@@ -25,8 +28,8 @@ CauseKind = Literal[
 """slip: the formula has another value than the person got. constant: a number of it should be another.
 left out, invented, twice: parts of the model that the term lacks, has though the model does not, has once too often.
 does not exist: nothing in the model is what the term counts. tied: it is, but under a second name that adds nothing.
-repeats: it occurs more or less often. sum: the total is not the sum of the terms. formula: the number is right, and its formula has another value.
-unexplained: the rest, for which no cause was found."""
+repeats: it occurs more or less often. sum: the total is not the sum of the terms. formula: the number is right, its
+formula has another value. unexplained: the rest, for which no cause was found."""
 
 
 class Term(Struct, frozen=True, kw_only=True):
@@ -132,7 +135,33 @@ class Checked(Struct, frozen=True, kw_only=True):
         return EXIT_OK if self.ok else EXIT_CHECK_FAILED
 
 
-def symbols_of(form: ParameterForm, own: dict[str, int]) -> dict[str, int]:
+PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199)
+
+
+def symbols_of(form: ParameterForm, own: Mapping[str, int] | None = None) -> dict[str, int]:
     """The values of all names that a formula may use: symbols, fields, and the person's own, which win."""
-    named = {s.field: s.value for s in form.symbols if s.field}
-    return named | {s.symbol: s.value for s in form.symbols} | own
+    return _named(form, {s.symbol: s.value for s in form.symbols}) | dict(own or {})
+
+
+def elsewhere(form: ParameterForm) -> list[dict[str, Fraction]]:
+    """Values that no model has, for the same names: formulas that agree on all of them say the same.
+
+    A symbol that follows from others ("H/h") does so here too.
+    """
+    configurations = []
+    for shift in range(3):
+        primes = PRIMES[shift:] + PRIMES[:shift]
+        values = {s.symbol: Fraction(primes[n % len(primes)]) for n, s in enumerate(form.symbols)}
+        for symbol in form.symbols:
+            if symbol.definition:
+                values[symbol.symbol] = parse(symbol.definition, values).evaluate(values)
+        configurations.append(_named(form, values))
+    return configurations
+
+
+_Value = TypeVar("_Value", int, Fraction)
+
+
+def _named(form: ParameterForm, values: Mapping[str, _Value]) -> dict[str, _Value]:
+    """`values` under the symbols and under the fields that they stand for."""
+    return {s.field: values[s.symbol] for s in form.symbols if s.field} | dict(values)
