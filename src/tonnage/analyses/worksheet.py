@@ -30,7 +30,8 @@ TEXTS: dict[Language, dict[str, str]] = {
     "en": {
         "title": "Count the parameters",
         "task": "For each part write how many parameters one of it has, in symbols and in numbers, how often it "
-        "occurs, and how many parameters that makes. Norms and embeddings count too; a tensor with two names counts once.",
+        "occurs, and how many parameters that makes. Norms and embeddings count too; a tensor with two names counts "
+        "once.",
         "symbols": "Symbols",
         "symbol": "symbol",
         "field": "field",

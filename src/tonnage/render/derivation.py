@@ -72,7 +72,7 @@ SAY: dict[Language, dict[str, str]] = {
 }
 CAUSES: dict[Language, dict[str, str]] = {
     "en": {
-        "slip": "arithmetic: it comes to {right}, not {found}",
+        "slip": "this comes to {right}, not {found}",
         "constant": "{found} should be {right}",
         "left out": "left out: {what}",
         "invented": "not in the model: {what}",
@@ -86,7 +86,7 @@ CAUSES: dict[Language, dict[str, str]] = {
         "unexplained": "no cause found",
     },
     "zh": {
-        "slip": "计算错误：结果是 {right}，不是 {found}",
+        "slip": "算错了：结果是 {right}，不是 {found}",
         "constant": "{found} 应为 {right}",
         "left out": "漏算：{what}",
         "invented": "模型中没有：{what}",
