@@ -78,6 +78,12 @@ class _Row:
         named = any(p.key == part.key for p in self.meant[-1]) if self.meant else False
         return named and part.count % int(self.written.times) == 0
 
+    def adopt(self, pool: Pool, parts: Sequence[Part]) -> None:
+        """Takes what it should have counted."""
+        pool.take(parts)
+        self.parts += parts
+        self.adopted += parts
+
     def settle(self, pool: Pool, parts: Sequence[Part], suspects: Sequence[Suspect] = ()) -> None:
         pool.take(parts)
         self.parts, self.suspects, self.settled = list(parts), list(suspects), True
@@ -148,7 +154,7 @@ def sizes_of(form: ParameterForm) -> list[int]:
     """The numbers that this model is made of."""
     numbers = {symbol.value for symbol in form.symbols}
     for component in form.components:
-        numbers |= {int(number) for number in re.findall(r"[0-9]+", component.substituted)}
+        numbers |= {int(number) for number in re.findall(r"[0-9]+", f"{component.substituted} {component.worked}")}
     return sorted(number for number in numbers if number > 1)
 
 
@@ -160,7 +166,7 @@ def _by_label(row: _Row, pool: Pool, model: _Model) -> None:
     for target in row.targets:
         for variant in row.meant:
             left = pool.of(variant)
-            lacking = omitted(left, target) if left == variant else None
+            lacking = omitted(left, target, row.written) if left == variant else None
             if lacking is not None:
                 row.settle(pool, [part for part in left if part not in lacking])
                 return
@@ -184,7 +190,7 @@ def _by_scope(row: _Row, pool: Pool, model: _Model) -> None:
     if not row.has_words:
         for target in row.targets:
             for parts in filter(None, _scopes(pool.all)):
-                if (lacking := omitted(parts, target)) is not None:
+                if (lacking := omitted(parts, target, row.written)) is not None:
                     row.settle(pool, [part for part in parts if part not in lacking])
                     return
 
@@ -225,12 +231,16 @@ def _by_cause(row: _Row, pool: Pool, model: _Model) -> None:
 
 
 def _explained(row: _Row, parts: Sequence[Part], model: _Model) -> list[Suspect] | None:
-    true = sum(part.total for part in parts)
-    if true <= NEAR * row.value and row.value <= NEAR * true:
+    """The causes of the difference, in the term or in how often it occurs; None if they are not found."""
+    if _is_near(row.value, parts):
         suspects = explain(row.written, parts, model.sizes)
         if suspects is not None:
             return suspects
     return _other_repeats(row, parts, model)
+
+
+def _is_near(value: int | Fraction, parts: Sequence[Part]) -> bool:
+    return _size(parts) <= NEAR * value and value <= NEAR * _size(parts)
 
 
 def _other_repeats(row: _Row, parts: Sequence[Part], model: _Model) -> list[Suspect] | None:
@@ -238,7 +248,7 @@ def _other_repeats(row: _Row, parts: Sequence[Part], model: _Model) -> list[Susp
     right = gcd(*(part.count for part in parts))
     for repeats in row.repeats:
         written = row.written.scaled(Fraction(right, repeats))
-        if repeats == right or written.value.denominator != 1:
+        if repeats == right or written.value.denominator != 1 or not _is_near(written.value, parts):
             continue
         rest = explain(written, parts, model.sizes)
         if rest is not None and len(rest) < 2:
@@ -250,10 +260,9 @@ def _other_repeats(row: _Row, parts: Sequence[Part], model: _Model) -> list[Susp
 def _by_likeness(row: _Row, pool: Pool, model: _Model) -> None:
     """What is nearest in size: explained if it can be, else close enough not to be something else."""
     candidates = [parts for parts in _candidates(row, pool) if parts]
-    explained = [(len(s), parts, s) for parts in candidates if (s := _explained(row, parts, model)) is not None]
+    explained = [(parts, found) for parts in candidates if (found := _explained(row, parts, model)) is not None]
     if explained:
-        _, parts, suspects = min(explained, key=lambda found: found[0])
-        row.settle(pool, parts, suspects)
+        row.settle(pool, *min(explained, key=lambda it: (len(it[1]), abs(_size(it[0]) - row.value))))
         return
     distances = [(abs(_size(parts) - row.value), parts) for parts in candidates]
     distance, parts = min(distances, key=lambda found: found[0], default=(0, []))
@@ -318,18 +327,25 @@ def _counts_nothing(row: _Row, parts: Sequence[Part]) -> Suspect:
 def _adopted(rows: Sequence[_Row], pool: Pool) -> list[Cause]:
     """Gives what is left to the terms that should have counted it; the causes for what no term lays claim to."""
     for part in pool.all:
-        for row, gained in _owners(part, rows):
-            pool.take([gained])
-            row.parts.append(gained)
-            row.adopted.append(gained)
+        for row, gained in _counting_the_other_part(part, rows):
+            row.adopt(pool, [gained])
+    claimed: dict[int, list[Part]] = {}
+    for part in pool.all:
+        claims = [n for n, row in enumerate(rows) if row.alone and any(p.key == part.key for p in row.parts)]
+        claims = claims or [n for n, row in enumerate(rows) if row.alone and row.lays_claim_to(part)]
+        if claims:
+            narrowest = min(claims, key=lambda n: len(rows[n].meant[-1]) if rows[n].meant else 0)
+            claimed.setdefault(narrowest, []).append(part)
+    for number, parts in claimed.items():
+        if _size(parts) <= NEAR * rows[number].value:  # "conv1" names all convolutions, and means one
+            rows[number].adopt(pool, parts)
     for row in rows:
         row.suspects += _grouped(row.adopted)
     return [cause_of(suspect) for suspect in _grouped(pool.all)]
 
 
-def _owners(part: Part, rows: Sequence[_Row]) -> Iterator[tuple[_Row, Part]]:
-    """The terms that count the other part of the same component, each for as many repeats as it has of that; else
-    the one that counts more of the same; else the one whose label alone names this part, the most narrowly."""
+def _counting_the_other_part(part: Part, rows: Sequence[_Row]) -> Iterator[tuple[_Row, Part]]:
+    """The terms that count the weights whose biases `part` are, or the other way round, with as many of it."""
     left = part.count
     for row in rows:
         other = sum(p.count for p in row.parts if p.path == part.path and p.what != part.what)
@@ -337,12 +353,6 @@ def _owners(part: Part, rows: Sequence[_Row]) -> Iterator[tuple[_Row, Part]]:
         if gained := min(left, max(0, other - same)):
             left -= gained
             yield row, part.times(gained)
-    if not left:
-        return
-    claims = [row for row in rows if row.alone and any(p.key == part.key for p in row.parts)]
-    claims = claims or [row for row in rows if row.alone and row.lays_claim_to(part)]
-    if claims:
-        yield min(claims, key=lambda row: len(row.meant[-1]) if row.meant else 0), part.times(left)
 
 
 def _grouped(parts: Sequence[Part]) -> list[Suspect]:
@@ -415,16 +425,16 @@ def cause_of(suspect: Suspect) -> Cause:
 
 def covers_of(parts: Iterable[Part]) -> list[Cover]:
     """One cover for each component, or two where its weights and biases are not counted equally often."""
-    by_path: dict[str, Counter[str]] = {}
-    some: dict[tuple[str, str], Part] = {}
+    counts: dict[str, Counter[Part]] = {}
     for part in parts:
-        by_path.setdefault(part.path, Counter())[part.what] += part.count
-        some[part.key] = part
-    covers = []
-    for path, counts in by_path.items():
-        component = some[path, next(iter(counts))].component
-        whole = sum(some[path, what].each for what in counts) == component.each and len(set(counts.values())) == 1
-        for what, count in [("", next(iter(counts.values())))] if whole else counts.items():
-            each = component.each if whole else some[path, what].each
-            covers.append(Cover(path=path, what=what, formula=component.formula, each=each, count=count))  # type: ignore[arg-type]
-    return covers
+        counts.setdefault(part.path, Counter())[part.times(1)] += part.count
+    return [cover for path, counted in counts.items() for cover in _covers(path, counted)]
+
+
+def _covers(path: str, counted: Mapping[Part, int]) -> Iterator[Cover]:
+    each = _size(counted)
+    if each == next(iter(counted)).together and len(set(counted.values())) == 1:
+        yield Cover(path=path, what="", each=each, count=next(iter(counted.values())))
+        return
+    for part, count in counted.items():
+        yield Cover(path=path, what=part.what, each=part.each, count=count)

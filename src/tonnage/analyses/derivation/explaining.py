@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations, islice, product
-from math import gcd
+from itertools import combinations
 
-from tonnage.analyses.derivation.parts import Part, blocks_of
+from tonnage.analyses.derivation.parts import Part
 from tonnage.analyses.derivation.results import CauseKind
 from tonnage.analyses.expressions import Expression
 from tonnage.errors import BadOption
 
-MOST_CHOICES = 256
-"""Of sets of output sides that are tried for biases that the model does not have."""
 LARGEST_FACTOR = 64
 """Up to this a number is taken for a factor that a person counted (the 4 of 4H^2), not for a size."""
 
@@ -88,14 +85,39 @@ def left_out(parts: Sequence[Part]) -> list[Suspect]:
     ]
 
 
-def omitted(parts: Sequence[Part], target: int) -> list[Part] | None:
-    """What to leave out of `parts` for `target` elements to be left: nothing, or one or two groups; None for none."""
+def omitted(parts: Sequence[Part], target: int, written: Written) -> list[Part] | None:
+    """What to leave out of `parts` for `target` elements to be left: nothing, or one or two groups; None for none.
+
+    Of groups of one size, those without which the addends of the formula are found among the rest.
+    """
     surplus = sum(part.total for part in parts) - target
     if surplus == 0:
         return []
     named = [suspect for suspect in left_out(parts) if suspect.what]
-    found = _first(named, 1, surplus) or _first(named, 2, surplus)
-    return [part for suspect in found for part in suspect.parts] if found else None
+    for together in (1, 2):
+        found = [[part for s in suspects for part in s.parts] for suspects in _sets(named, together, surplus)]
+        if found:
+            return max(found, key=lambda lacking: _fit(written, [part for part in parts if part not in lacking]))
+    return None
+
+
+def _fit(written: Written, parts: Sequence[Part]) -> int:
+    """How many addends of a formula are the size of some of `parts` that belong together, each part used once."""
+    left, found = list(parts), 0
+    for value in sorted((a.evaluate(written.values) * written.times for a in written.expression.addends), reverse=True):
+        used = next((group for group in _belonging_together(left) if sum(part.total for part in group) == value), ())
+        found += bool(used)
+        left = [part for part in left if part not in used]
+    return found
+
+
+def _belonging_together(parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
+    by_role = [_chosen(parts, frozenset({role}), frozenset({"norm"} - {role})) for role in WHOLE]
+    by_path = [tuple(part for part in parts if part.path == path) for path in dict.fromkeys(p.path for p in parts)]
+    for group in (*by_role, *by_path):
+        yield group
+        yield tuple(part for part in group if part.what == "weight")
+        yield tuple(part for part in group if part.what == "bias")
 
 
 def _chosen(
@@ -107,24 +129,17 @@ def _chosen(
 def invented(parts: Sequence[Part]) -> Iterator[Suspect]:
     """The biases that a count of `parts` may have where the model has none."""
     for name, has, lacks in GROUPS:
-        chosen = tuple(part for part in _chosen(parts, has, lacks) if part.sides)
-        for amount in sorted(_bias_totals(chosen)):
-            yield Suspect("invented", -amount, name, chosen)
+        chosen = tuple(part for part in _chosen(parts, has, lacks) if part.out)
+        if chosen:
+            yield Suspect("invented", -sum(part.count * part.out for part in chosen), name, chosen)
 
 
-def _bias_totals(parts: Sequence[Part]) -> set[int]:
-    """What biases of `parts` may add up to: a matrix has one along either side.
-
-    Of siblings counted as one, as {wi,wo}, not all have it along the same side if nothing else leads back.
-    """
-    options = []
-    for part in parts:
-        siblings = part.count // gcd(part.count, blocks_of(part.path))
-        first, last = part.sides[0], part.sides[-1]
-        alone = sum(other.sides == part.sides for other in parts) == 1
-        mixed = range(1, siblings) if alone and siblings > 1 else range(siblings + 1)
-        options.append({part.count // siblings * (n * first + (siblings - n) * last) for n in mixed})
-    return {sum(choice) for choice in islice(product(*options), MOST_CHOICES)} if parts else set()
+def ungrouped(parts: Sequence[Part]) -> list[Suspect]:
+    """Keys and values counted with as many heads as the queries, where they have fewer."""
+    attention = [p for p in parts if "attention" in p.roles and "linear" in p.roles and p.what == "weight"]
+    largest = max((part.each for part in attention), default=0)
+    smaller = tuple(part for part in attention if part.each < largest and largest % part.each == 0)
+    return [Suspect("heads", -sum((largest - p.each) * p.count for p in smaller), parts=smaller)] if smaller else []
 
 
 def explain(written: Written, parts: Sequence[Part], sizes: Collection[int]) -> list[Suspect] | None:
@@ -138,7 +153,7 @@ def explain(written: Written, parts: Sequence[Part], sizes: Collection[int]) -> 
     if difference == 0:
         return []
     lacking = left_out(parts)
-    named = [*(s for s in lacking if s.what), *invented(parts)]
+    named = [*(s for s in lacking if s.what), *invented(parts), *ungrouped(parts)]
     single = [*named, *_twice(lacking), *(s for s in lacking if not s.what)]
     constants = list(_constants(written, sizes))
     return (
@@ -147,18 +162,21 @@ def explain(written: Written, parts: Sequence[Part], sizes: Collection[int]) -> 
         or _first(single, 1, difference)
         or _first(named, 2, difference)
         or _constant_and_another(constants, named, difference)
-        or _first(_factors(written, right), 1, difference)
+        or _first(_other_numbers(written, right), 1, difference)
         or _first(single, 2, difference)
         or _first(named, 3, difference)
     )
 
 
 def _first(suspects: Iterable[Suspect], together: int, difference: int) -> list[Suspect] | None:
-    """The first set of so many that makes up for `difference`, each part blamed once."""
+    return next(_sets(suspects, together, difference), None)
+
+
+def _sets(suspects: Iterable[Suspect], together: int, difference: int) -> Iterator[list[Suspect]]:
+    """The sets of so many that make up for `difference`, each part blamed once."""
     for chosen in combinations(suspects, together):
         if sum(suspect.amount for suspect in chosen) == difference and _are_apart(chosen):
-            return list(chosen)
-    return None
+            yield list(chosen)
 
 
 def _are_apart(suspects: Sequence[Suspect]) -> bool:
@@ -195,15 +213,18 @@ def _constant_and_another(
     return None
 
 
-def _factors(written: Written, right: int) -> Iterator[Suspect]:
-    """A small number of the formula with the one that makes it `right`, where the value is linear in it."""
+def _other_numbers(written: Written, right: int) -> Iterator[Suspect]:
+    """A number of the formula with the one that makes it `right`, where the value is linear in it.
+
+    A factor may be any other factor. A size is taken for a near miss, as of 1024 positions that are 1026, and only if
+    it is multiplied with something: one that is added could be changed to make up for anything.
+    """
     for place, number in enumerate(written.expression.numbers):
-        if not (number.isdigit() and int(number) <= LARGEST_FACTOR):
-            continue
         zero, one, two = (written.with_number(place, n) for n in range(3))
-        if zero is None or one is None or two is None:
+        if zero is None or one is None or two is None or two - one != one - zero or one == zero:
             continue
-        step = one - zero
-        factor = (right - zero) / step if step and two - one == step else 0
-        if 0 < factor <= LARGEST_FACTOR and factor == int(factor):
-            yield Suspect("constant", int(right - written.value), found=number, right=str(int(factor)))
+        found, meant = Fraction(number), (right - zero) / (one - zero)
+        both_factors = max(found, meant) <= LARGEST_FACTOR
+        near = min(found, meant) > LARGEST_FACTOR and abs(found - meant) <= found / 8 and one - zero > LARGEST_FACTOR
+        if meant.denominator == 1 and meant > 0 and (both_factors or near):
+            yield Suspect("constant", int(right - written.value), found=number, right=str(meant))

@@ -34,13 +34,13 @@ class Pool:
 def subsets(parts: Sequence[Part], target: int, *, whole_lists: bool = True) -> list[list[Part]]:
     """Sets of `parts` with `target` elements, the likeliest to be counted together first.
 
-    Of repeated blocks all are taken or none, unless not `whole_lists`.
+    Of repeated blocks all are taken or none, and whole components are preferred, unless not `whole_lists`: then few are.
     """
     found: list[list[Part]] = []
     for alike in dict.fromkeys(tuple(filter(kind, parts)) for kind in COUNTED_ALIKE):
         options = [_options(group, whole_lists) for group in _by_path(alike)]
         found += _search([option for option in options if option], target)
-    return sorted(found, key=_oddity)
+    return sorted(found, key=lambda chosen: _oddity(chosen, whole_lists))
 
 
 COUNTED_ALIKE: tuple[Callable[[Part], bool], ...] = (
@@ -94,12 +94,13 @@ def _search(options: list[list[_Option]], target: int) -> list[list[Part]]:
     return found
 
 
-def _oddity(parts: Sequence[Part]) -> tuple[int, int, int]:
+def _oddity(parts: Sequence[Part], whole_lists: bool) -> tuple[int, int, int]:
     """How far a set is from what a person would count together: torn components, many of them, far apart."""
     paths = {part.path for part in parts}
-    return torn(parts), len(paths), len({path.rpartition(".")[0] for path in paths})
+    apart = len({path.rpartition(".")[0] for path in paths})
+    return (torn(parts), len(paths), apart) if whole_lists else (len(paths), torn(parts), apart)
 
 
 def torn(parts: Sequence[Part]) -> int:
     """The components of which only some repeats are among `parts`."""
-    return len({part.path for part in parts if part.count != part.component.repeats})
+    return len({part.path for part in parts if part.count != part.all})

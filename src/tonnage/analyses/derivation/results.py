@@ -18,6 +18,7 @@ CauseKind = Literal[
     "left out",
     "invented",
     "twice",
+    "heads",
     "does not exist",
     "tied",
     "repeats",
@@ -27,6 +28,7 @@ CauseKind = Literal[
 ]
 """slip: the formula has another value than the person got. constant: a number of it should be another.
 left out, invented, twice: parts of the model that the term lacks, has though the model does not, has once too often.
+heads: keys and values have fewer heads than the queries, and were counted with as many.
 does not exist: nothing in the model is what the term counts. tied: it is, but under a second name that adds nothing.
 repeats: it occurs more or less often. sum: the total is not the sum of the terms. formula: the number is right, its
 formula has another value. unexplained: the rest, for which no cause was found."""
@@ -55,12 +57,11 @@ class Derivation(Struct, frozen=True, kw_only=True):
 class Cover(Struct, frozen=True, kw_only=True):
     """`count` of the components at `path` that a term counts (or that none does): all their parameters, or one kind.
 
-    `what` is "" for all, else "weight" or "bias"; `each` is the size of one, `formula` the symbols of a whole one.
+    `what` is "" for all, else "weight" or "bias"; `each` is the size of one.
     """
 
     path: str
     what: Literal["", "weight", "bias"]
-    formula: str
     each: int
     count: int
 
