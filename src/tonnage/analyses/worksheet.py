@@ -29,9 +29,9 @@ Mark = Literal["right", "here", "wrong", "blank"]
 TEXTS: dict[Language, dict[str, str]] = {
     "en": {
         "title": "Count the parameters",
-        "task": "For each part write how many parameters one of it has, in symbols and in numbers, how often it "
-        "occurs, and how many parameters that makes. Norms and embeddings count too; a tensor with two names counts "
-        "once.",
+        "task": "For each part write how many parameters it has where it occurs once, in symbols and in numbers, how "
+        "often it occurs, and how many parameters that makes. {q,k} are two things that belong to one part; {0-5} are "
+        "places where it occurs. A tensor with two names counts once.",
         "symbols": "Symbols",
         "symbol": "symbol",
         "field": "field",
@@ -40,7 +40,7 @@ TEXTS: dict[Language, dict[str, str]] = {
         "part": "part",
         "kind": "module",
         "parameters": "parameters",
-        "formula": "of one, in symbols",
+        "formula": "once, in symbols",
         "numbers": "in numbers",
         "times": "times",
         "count": "count",
@@ -49,8 +49,8 @@ TEXTS: dict[Language, dict[str, str]] = {
     },
     "zh": {
         "title": "参数量推导练习",
-        "task": "对每个组成部分，写出单个的参数量（先用符号，再代入数字）、出现次数和合计。归一化层与嵌入层也要计算；"
-        "同一张量即使有两个名字也只计一次。",
+        "task": "对每个组成部分，写出它出现一次时的参数量（先用符号，再代入数字）、出现次数和合计。"
+        "{q,k} 表示同属一个部分的两个模块，{0-5} 表示它出现的位置。同一张量即使有两个名字也只计一次。",
         "symbols": "符号",
         "symbol": "符号",
         "field": "配置字段",
@@ -59,7 +59,7 @@ TEXTS: dict[Language, dict[str, str]] = {
         "part": "部分",
         "kind": "模块",
         "parameters": "参数",
-        "formula": "单个（符号）",
+        "formula": "单次（符号）",
         "numbers": "代入数字",
         "times": "次数",
         "count": "合计",
@@ -309,7 +309,8 @@ class _Grader:
         expression = read[blank]
         if expression is None or values[blank].denominator != 1:
             return []
-        parts = [part if blank == "count" else part.times(1) for part in parts_of([component])]
+        repeats = 1 if blank == "count" else component.repeats
+        parts = [part.times(part.count // repeats) for part in parts_of([component])]
         suspects = explain(Written(expression, self.values, 1), parts, self.sizes)
         return [cause_of(suspect) for suspect in suspects or ()]
 

@@ -12,6 +12,8 @@ from tonnage.analyses.derivation.results import CauseKind
 from tonnage.analyses.expressions import Expression
 from tonnage.errors import BadOption
 
+MOST_NUMBERS = 40
+"""Of a formula: in a longer one no number is tried to be another."""
 LARGEST_FACTOR = 64
 """Up to this a number is taken for a factor that a person counted (the 4 of 4H^2), not for a size."""
 
@@ -189,10 +191,15 @@ def _twice(lacking: Iterable[Suspect]) -> Iterator[Suspect]:
         yield Suspect("twice", -suspect.amount, suspect.what, suspect.parts)
 
 
+def _numbers(written: Written) -> list[tuple[int, str]]:
+    numbers = written.expression.numbers
+    return list(enumerate(numbers)) if len(numbers) <= MOST_NUMBERS else []
+
+
 def _constants(written: Written, sizes: Collection[int]) -> Iterator[Suspect]:
     """One number of the formula, or one symbol that the person defined, with another size of the model."""
     value = written.value
-    for place, number in enumerate(written.expression.numbers):
+    for place, number in _numbers(written):
         for size in sizes:
             other = written.with_number(place, size)
             if other is not None and other != value and other.denominator == 1:
@@ -219,7 +226,7 @@ def _other_numbers(written: Written, right: int) -> Iterator[Suspect]:
     A factor may be any other factor. A size is taken for a near miss, as of 1024 positions that are 1026, and only if
     it is multiplied with something: one that is added could be changed to make up for anything.
     """
-    for place, number in enumerate(written.expression.numbers):
+    for place, number in _numbers(written):
         zero, one, two = (written.with_number(place, n) for n in range(3))
         if zero is None or one is None or two is None or two - one != one - zero or one == zero:
             continue

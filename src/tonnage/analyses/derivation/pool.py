@@ -34,7 +34,7 @@ class Pool:
 def subsets(parts: Sequence[Part], target: int, *, whole_lists: bool = True) -> list[list[Part]]:
     """Sets of `parts` with `target` elements, the likeliest to be counted together first.
 
-    Of repeated blocks all are taken or none, and whole components are preferred, unless not `whole_lists`: then few are.
+    Where `whole_lists`, blocks are taken all or none, and whole components are likelier; else few components are.
     """
     found: list[list[Part]] = []
     for alike in dict.fromkeys(tuple(filter(kind, parts)) for kind in COUNTED_ALIKE):
