@@ -10,10 +10,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from tonnage.analyses.derivation.checking import cause_of, sizes_of
+from tonnage.analyses.derivation.checking import cause_of
 from tonnage.analyses.derivation.explaining import Written, explain
 from tonnage.analyses.derivation.parts import parts_of
 from tonnage.analyses.derivation.results import Cause, elsewhere, symbols_of
+from tonnage.analyses.derivation.settling import sizes_of
 from tonnage.analyses.expressions import Expression, parse
 from tonnage.analyses.files import kind_of, loaded, require_keys, text_of
 from tonnage.analyses.forms import Component, ParameterForm

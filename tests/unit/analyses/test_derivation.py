@@ -247,16 +247,24 @@ def test_one_number_of_several_layers_of_equal_size_counts_one(forms):
 
 
 def test_a_formula_without_labels_is_matched_by_size_and_by_formula(forms):
-    source = "V*H + P*H + T*H + 2H + L(4H² + 2HF + 9H + F) + H² + H"
-    checked = check(read_derivation(source), forms["bert-base-uncased"])
+    checked = check(read_derivation("V*H + P*H + T*H + 2H + L(4H² + 2HF + 9H + F)"), forms["bert-base-uncased"])
     assert [paths(term.covers) for term in checked.terms[:4]] == [
         {"embeddings.word_embeddings"},
         {"embeddings.position_embeddings"},
         {"embeddings.token_type_embeddings"},
         {"embeddings.LayerNorm"},
     ]
-    assert all(term.ok for term in checked.terms[:5])
+    assert all(term.ok for term in checked.terms)
+    assert [(c.what, c.amount) for c in checked.missing] == [("pooler", H * H + H)]
     assert reconciles(checked)
+
+
+@pytest.mark.parametrize(
+    "source", ["V*H + P*H + H² + L(4H² + 2HF + 9H + F) + 5H", "23440896 + 86041344", "2(54741120)"]
+)
+def test_a_formula_without_labels_that_is_right_may_be_collected_in_any_way(forms, source):
+    checked = check(read_derivation(source), forms["bert-base-uncased"])
+    assert checked.ok and sum(cover.total for cover in checked.terms[0].covers) == 109_482_240
 
 
 def test_a_total_alone_is_compared(forms):
