@@ -146,6 +146,11 @@ def at(name, places):
 TOTALS = {"t5-small": 60_506_624, "bert-base-uncased": 109_482_240, "vgg16": 138_357_544}
 
 
+@pytest.fixture(scope="session", name="make_form")
+def make_form_fixture():
+    return make_form
+
+
 @pytest.fixture(scope="session")
 def forms():
     made = {"t5-small": t5_small(), "bert-base-uncased": bert_base(), "vgg16": vgg16()}

@@ -217,6 +217,24 @@ def test_the_second_attention_of_a_decoder_and_the_tied_head(forms):
     assert reconciles(checked)
 
 
+def test_a_number_that_no_size_can_stand_for_is_no_obstacle(forms):
+    made = derivation(("pooler", "H^n + H + 5"), total=None, n=2)
+    checked = check(made, forms["bert-base-uncased"])
+    assert causes(checked, "pooler") == [("unexplained", "", -5)] and reconciles(checked)
+
+
+def test_an_attention_with_fewer_heads_for_keys_and_values(make_form):
+    size, kv = 4096, 1024
+    rows = [
+        ("layers.{0-31}.self_attn.q_proj", "Linear", "weight", "H*H", "L", f"{size}*{size}"),
+        ("layers.{0-31}.self_attn.{k_proj,v_proj}", "Linear", "weight", "2*H*K", "L", f"2*{size}*{kv}"),
+        ("layers.{0-31}.self_attn.o_proj", "Linear", "weight", "H*H", "L", f"{size}*{size}"),
+    ]
+    form = make_form({"H": ("hidden_size", size), "K": ("kv", kv), "L": ("layers", 32)}, rows)
+    checked = check(derivation(("attention", "4H²", None, "L")), form)
+    assert causes(checked, "attention") == [("heads", "", -32 * 2 * size * (size - kv))]
+
+
 def test_a_component_counted_twice(forms):
     checked = check(
         bert_with(again=("pooler", "H^2 + H"), token=("word embeddings", "V*H")), forms["bert-base-uncased"]

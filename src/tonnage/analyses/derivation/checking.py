@@ -21,6 +21,7 @@ from tonnage.analyses.derivation.results import (
     symbols_of,
 )
 from tonnage.analyses.derivation.settling import NEAR, WAYS, Model, Row, row_of, size_of, sizes_of
+from tonnage.analyses.expressions import MOST_CHARACTERS
 from tonnage.analyses.forms import ParameterForm
 from tonnage.errors import BadOption
 
@@ -35,8 +36,9 @@ def check(derivation: Derivation, form: ParameterForm) -> Checked:
     values = symbols_of(form, derivation.symbols)
     parts = parts_of(form.components)
     rows = [row_of(term, values, frozenset(derivation.symbols), parts) for term in derivation.terms]
-    if not any(term.label for term in derivation.terms) and sum(row.claimed for row in rows) == form.total:
-        rows = [row_of(_as_one(derivation.terms), values, frozenset(derivation.symbols), parts)]
+    one = _as_one(derivation.terms)
+    if all(row.value == row.claimed for row in rows) and sum(row.value for row in rows) == form.total and one:
+        rows = [row_of(one, values, frozenset(derivation.symbols), parts)]
     for row in rows:
         row.alone = [other.meant for other in rows].count(row.meant) == 1 or not row.meant
     pool = Pool(parts)
@@ -53,9 +55,14 @@ def check(derivation: Derivation, form: ParameterForm) -> Checked:
     return _reconciled(derivation, form, rows, missing)
 
 
-def _as_one(terms: Sequence[Term]) -> Term:
-    """A formula without labels that is right: collected over components, its addends need not be parts of the model."""
-    return Term(label="", formula=" + ".join(f"{term.times}*({term.formula})" for term in terms))
+def _as_one(terms: Sequence[Term]) -> Term | None:
+    """A formula without labels as a single term; None for terms with labels, and for a formula that is too long.
+
+    One that is right may be collected over components (5H for several norms): its addends are no parts of the model.
+    """
+    formula = " + ".join(term.formula if term.times == "1" else f"{term.times}*({term.formula})" for term in terms)
+    labelled = any(term.label for term in terms)
+    return None if labelled or len(formula) > MOST_CHARACTERS else Term(label="", formula=formula)
 
 
 def _require_this_model(rows: Sequence[Row]) -> None:
@@ -152,12 +159,11 @@ def _reconciled(derivation: Derivation, form: ParameterForm, rows: Sequence[Row]
 def _checked(row: Row) -> CheckedTerm:
     true = size_of(row.parts)
     causes = [cause_of(suspect) for suspect in row.suspects]
-    if row.value != row.claimed:
-        right = str(row.value // row.written.times)
-        found = str(row.claimed // row.written.times)
-        causes.insert(0, Cause(kind="slip", amount=row.value - row.claimed, found=found, right=right))
-    if row.claimed == true and row.value != true:
-        causes = [Cause(kind="formula", amount=0, found=str(row.value), right=str(true))]
+    value, claimed = (str(number // row.written.times) for number in (row.value, row.claimed))
+    if row.value != row.claimed == true:
+        causes = [Cause(kind="formula", amount=0, found=value, right=claimed)]
+    elif row.value != row.claimed:
+        causes.insert(0, Cause(kind="slip", amount=row.value - row.claimed, found=claimed, right=value))
     assert row.claimed + sum(cause.amount for cause in causes) == true
     return CheckedTerm(
         label=row.term.label,

@@ -53,8 +53,15 @@ class Written:
 
     def with_number(self, place: int, number: int) -> Fraction | None:
         """The value with another number at this place; None if that makes none, as a large exponent does."""
+        return self._evaluated(self.expression.with_number(place, number), self.values)
+
+    def with_symbol(self, name: str, number: int) -> Fraction | None:
+        """The value with another number for this symbol; None if that makes none."""
+        return self._evaluated(self.expression, {**self.values, name: number})
+
+    def _evaluated(self, expression: Expression, values: Mapping[str, int]) -> Fraction | None:
         try:
-            return self.expression.with_number(place, number).evaluate(self.values) * self.times
+            return expression.evaluate(values) * self.times
         except BadOption:
             return None
 
@@ -199,16 +206,12 @@ def _numbers(written: Written) -> list[tuple[int, str]]:
 def _constants(written: Written, sizes: Collection[int]) -> Iterator[Suspect]:
     """One number of the formula, or one symbol that the person defined, with another size of the model."""
     value = written.value
-    for place, number in _numbers(written):
-        for size in sizes:
-            other = written.with_number(place, size)
-            if other is not None and other != value and other.denominator == 1:
-                yield Suspect("constant", int(other - value), found=number, right=str(size))
+    tries = [(number, size, written.with_number(n, size)) for n, number in _numbers(written) for size in sizes]
     for name in sorted(written.own & written.expression.symbols):
-        for size in sizes:
-            other = written.expression.evaluate({**written.values, name: size}) * written.times
-            if other != value and other.denominator == 1:
-                yield Suspect("constant", int(other - value), found=f"{name} = {written.values[name]}", right=str(size))
+        tries += [(f"{name} = {written.values[name]}", size, written.with_symbol(name, size)) for size in sizes]
+    for found, size, other in tries:
+        if other is not None and other != value and other.denominator == 1:
+            yield Suspect("constant", int(other - value), found=found, right=str(size))
 
 
 def _constant_and_another(
