@@ -123,13 +123,23 @@ def macs_of(ops: Sequence[Op]) -> int:
     return sum(map(_macs, _costs(ops)))
 
 
-def macs_by_module(ops: Sequence[Op]) -> dict[int, int]:
-    """The same by the index of the module that they ran in; modules without any are left out."""
-    macs: Counter[int] = Counter()
+def products_by_module(ops: Sequence[Op]) -> dict[int, tuple[int, ...]]:
+    """The work of each module itself, by its index: of one product (its results, the length of each), else (MACs,).
+
+    Results times length are the multiply-accumulates. Modules without any are left out.
+    """
+    work: dict[int, list[Cost]] = {}
     for op, found in zip(ops, _costs(ops), strict=True):
-        if count := _macs(found):
-            macs[op.module] += count
-    return dict(macs)
+        if isinstance(found, Cost) and found.macs:
+            work.setdefault(op.module, []).append(found)
+    return {module: _factors(costs) for module, costs in work.items()}
+
+
+def _factors(costs: Sequence[Cost]) -> tuple[int, ...]:
+    first = costs[0]
+    if len(costs) == 1 and first.products and first.macs % first.products == 0:
+        return first.products, first.macs // first.products
+    return (sum(cost.macs for cost in costs),)
 
 
 def _costs(ops: Sequence[Op]) -> list[Cost | Unknown]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from tonnage.analyses.closed_form.survey import Changes, Table
-from tonnage.analyses.compute import macs_by_module, macs_of
+from tonnage.analyses.compute import macs_of, products_by_module
 from tonnage.analyses.compute_form import Size, image_steps
 from tonnage.scenario import Scenario
 from tonnage.virtual import virtual_gpu
@@ -53,7 +52,7 @@ class Forwards:
         return macs_of(self._device.recorder.ops(begin))
 
     def table(self, variation: Variation, changes: Changes) -> Table | None:
-        """The MACs of each module itself, with other sizes of the model as well as of the input."""
+        """The products of each module itself, with other sizes of the model as well as of the input."""
         sizes = {letter: changes.get(letter, value) for letter, value in self._resizable.sizes.items()}
         others = {name: value for name, value in changes.items() if name not in sizes}
         begin = len(self._device.recorder.raw)
@@ -63,11 +62,9 @@ class Forwards:
             self._forward(model.to("cuda").eval(), sizes)
         except Exception:  # whatever a model makes of sizes that do not fit each other
             return None
-        macs: Counter[str] = Counter()
         modules = self._device.modules.modules
-        for module, count in macs_by_module(self._device.recorder.ops(begin)).items():
-            macs[modules[module].path] += count
-        return {path: (count,) for path, count in macs.items()}
+        work = products_by_module(self._device.recorder.ops(begin))
+        return {modules[module].path or "model": numbers for module, numbers in work.items()}
 
     def _sized(self, model: nn.Module, made: Inputs) -> Resizable:
         if made.origins:
