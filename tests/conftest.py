@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is 
 import msgspec
 import pytest
 
+from tonnage.analyses.compute import Compute, ModuleWork, Work
 from tonnage.analyses.memory import Instant, Memory, Peak
 from tonnage.analyses.parameters import ParameterCount
 from tonnage.analyses.place import Place
@@ -99,6 +100,33 @@ def make_verdict(peak: Peak, total: int) -> Verdict:
     )
 
 
+def make_work(macs: int) -> Work:
+    return Work(
+        macs=macs, flops=2 * macs, other={"bias": 64}, textbook_flops=2 * macs, bytes_moved=4096, at_least=False
+    )
+
+
+def make_compute(scale: int = 1) -> Compute:
+    """A step of `scale` times 1000 + 2000 multiply-accumulates, all of them in one module."""
+    idle = msgspec.structs.replace(make_work(0), other={})
+    module = ModuleWork(
+        path="", type="BertForMaskedLM", calls=1, own_macs=0, macs=scale * 1000, backward_macs=scale * 2000, share=1.0
+    )
+    return Compute(
+        macs=scale * 1000,
+        flops=scale * 2000,
+        at_least=False,
+        forward=make_work(scale * 1000),
+        recomputation=idle,
+        backward=make_work(scale * 2000),
+        optimizer=idle,
+        step_macs=scale * 3000,
+        by_module=[module],
+        by_operator=[],
+        unsupported=[],
+    )
+
+
 def make_report(
     *, name: str = "bert-base-uncased", scale: int = 1, total: int | None = 1024 * MiB, **changes
 ) -> Report:
@@ -124,6 +152,7 @@ def make_report(
             buffer_bytes=128,
             bytes_by_dtype={"float32": scale * 4 * MiB},
         ),
+        compute=make_compute(scale),
         memory=Memory(peak=peak, instants=[Instant(name="start", allocated_bytes=0, reserved_bytes=0, peak_bytes=0)]),
         verdict=None if total is None else make_verdict(peak, total),
         inputs=[Input(name="input_ids", shape=(8, 128), dtype="int64", origin="the model's signature")],

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import Card as Card
     from tonnage.gpus import all_cards as all_cards
     from tonnage.gpus import find_card as find_card
+    from tonnage.pipeline import flops as flops
     from tonnage.pipeline import params as params
     from tonnage.pipeline import weigh as weigh
     from tonnage.recording import Recording as Recording
@@ -25,6 +26,7 @@ _HOMES = {
     "TonnageError": "tonnage.errors",
     "all_cards": "tonnage.gpus",
     "find_card": "tonnage.gpus",
+    "flops": "tonnage.pipeline",
     "params": "tonnage.pipeline",
     "virtual_gpu": "tonnage.virtual",
     "weigh": "tonnage.pipeline",

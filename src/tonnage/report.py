@@ -18,6 +18,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from tonnage.analyses.compute import Compute
+from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.memory import Memory
 from tonnage.analyses.parameters import ParameterCount
 from tonnage.analyses.verdict import Verdict
@@ -59,7 +61,23 @@ class ParameterReport(Struct, frozen=True, kw_only=True):
     guesses: list[str]
 
     def to_json(self) -> str:
-        return _json(self)
+        return _json(msgspec.structs.replace(self, parameters=self.parameters.settled()))
+
+
+class ComputeReport(Struct, frozen=True, kw_only=True):
+    """How much arithmetic one subject takes in one scenario; `config_form` is in the sizes of its config."""
+
+    tonnage_version: str
+    subject: Subject
+    scenario: Scenario
+    compute: Compute
+    config_form: ParameterForm | None
+    inputs: list[Input]
+    guesses: list[str]
+    assumptions: list[Assumption]
+
+    def to_json(self) -> str:
+        return _json(msgspec.structs.replace(self, compute=self.compute.settled()))
 
 
 class Report(Struct, frozen=True, kw_only=True, dict=True):
@@ -75,6 +93,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     scenario: Scenario
     card: str | None
     parameters: ParameterCount
+    compute: Compute
     memory: Memory
     verdict: Verdict | None
     inputs: list[Input]
@@ -94,8 +113,17 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         self.__dict__["recording_source"] = source
         return self
 
+    def settled(self) -> Report:
+        """This report with its closed forms derived, which are otherwise derived when they are first asked for."""
+        settled = msgspec.structs.replace(self, parameters=self.parameters.settled(), compute=self.compute.settled())
+        return (
+            settled.with_recording(self.__dict__["recording_source"])
+            if "recording_source" in self.__dict__
+            else settled
+        )
+
     def to_json(self) -> str:
-        return _json(self)
+        return _json(self.settled())
 
     @classmethod
     def from_json(cls, text: str | bytes, *, name: str = "report") -> Report:
@@ -105,7 +133,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
 
 def reports_to_json(reports: Sequence[Report]) -> str:
     """One report as it is, several as a list."""
-    return reports[0].to_json() if len(reports) == 1 else _json(list(reports))
+    return reports[0].to_json() if len(reports) == 1 else _json([report.settled() for report in reports])
 
 
 def json_schema() -> dict[str, Any]:
@@ -129,7 +157,7 @@ def save_reports(path: str | os.PathLike[str], reports: Sequence[Report]) -> Non
     path = Path(path)
     try:
         with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            _write(archive, _REPORTS, _json(list(reports)).encode())
+            _write(archive, _REPORTS, _json([report.settled() for report in reports]).encode())
             for number, report in enumerate(reports):
                 recording = report.recording
                 if recording is not None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
+from tonnage.analyses.deferred import asked
+from tonnage.analyses.forms import ComputeForm
 from tonnage.analyses.known import Known
 from tonnage.analyses.passes import PASSES, Pass, Step, enclosing, last_step
 from tonnage.costs import FLASH, Cost, Padding, Unknown, cost
+from tonnage.errors import BadOption
 from tonnage.recording import Recording
 from tonnage.trace import ROOT, Op, Trace
 
@@ -71,7 +76,7 @@ class Unsupported(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Compute(Struct, frozen=True, kw_only=True):
+class Compute(Struct, frozen=True, kw_only=True, dict=True):
     """The arithmetic of one inference, or of one training step.
 
     `macs` and `flops` are of the forward pass. `recomputation` is what is done a second time: forward work under
@@ -91,6 +96,28 @@ class Compute(Struct, frozen=True, kw_only=True):
     by_operator: list[OperatorWork]
     unsupported: list[Unsupported]
     known: Known = "exact"
+    written: str = field(default="", name="formula")
+    derived: ComputeForm | None = field(default=None, name="form")
+
+    @property
+    def form(self) -> ComputeForm | None:
+        """The closed form of the forward MACs, derived when it is first asked for; None without a subject to ask."""
+        return self.derived or asked(self)
+
+    @property
+    def formula(self) -> str:
+        """The forward MACs in batch, lengths and image side; "" where no polynomial gives them."""
+        return self.form.formula if self.form else ""
+
+    def evaluate(self, **sizes: int) -> int:
+        """The forward MACs at these sizes (`B=8, S=512`), all others as recorded: see `ComputeForm.evaluate`."""
+        if self.form is None:
+            raise BadOption("nothing says which sizes the work follows", hint="weigh the model itself")
+        return self.form.evaluate(**sizes)
+
+    def settled(self) -> Compute:
+        """With the form derived and written down."""
+        return replace(self, written=self.formula, derived=self.form)
 
 
 def account_compute(recording: Recording) -> Compute:
@@ -165,7 +192,7 @@ class _Tally:
     macs: int = 0
     products: int = 0
     bytes_moved: int = 0
-    other: Counter[str] = field(default_factory=Counter)
+    other: Counter[str] = dataclass_field(default_factory=Counter)
     unknown: int = 0
 
     def add(self, found: Cost | Unknown) -> None:

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from random import Random
 
 import sympy
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tonnage.analyses.closed_form.fitting import NoFit, fit
+from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.survey import Direction
-from tonnage.analyses.closed_form.writing import latex_of, nested
-from tonnage.analyses.expressions import parse
-from tonnage.analyses.forms import Proof, Symbol
-from tonnage.analyses.known import Known
-from tonnage.errors import BadOption
+from tonnage.analyses.closed_form.writing import nested
+from tonnage.analyses.forms import ComputeForm, Proof, Step, Symbol
 
 PROOFS = 10
 """Sizes that a form is held against, none of which it was derived from."""
@@ -26,63 +23,6 @@ _STEPS = (32, 14, 16, 64, 56, 224)
 
 Macs = Callable[[Mapping[str, int]], int | None]
 """The multiply-accumulates at these sizes; None where the model does not take them."""
-
-
-class Step(Struct, frozen=True, kw_only=True):
-    """A size that the form holds for in steps: `symbol` less `offset` has to be a multiple of `step`."""
-
-    symbol: str
-    step: int
-    offset: int = 0
-
-    def __str__(self) -> str:
-        less = f" - {self.offset}" if self.offset else ""
-        return f"({self.symbol}{less})/{self.step}" if less else f"{self.symbol}/{self.step}"
-
-
-class ComputeForm(Struct, frozen=True, kw_only=True):
-    """The multiply-accumulates of one forward pass in closed form.
-
-        form.evaluate(B=8, S=512)
-
-    `symbols` are the sizes of the input: B samples, S tokens each, T tokens of the decoder, n pixels to a side.
-    `steps` limit the sizes for which it holds. `formula` is "" where no polynomial counts the work; `reason` says why.
-    """
-
-    formula: str
-    latex: str
-    symbols: list[Symbol]
-    steps: list[Step]
-    proofs: list[Proof]
-    held: dict[str, str]
-    reason: str = ""
-    known: Known = "exact"
-
-    @property
-    def proved(self) -> bool:
-        return bool(self.proofs) and all(proof.holds for proof in self.proofs)
-
-    def evaluate(self, **sizes: int) -> int:
-        """Forward MACs at these sizes, by symbol or by name (`B` or `batch`); all others as they were recorded."""
-        if not self.formula:
-            raise BadOption(f"the work has no closed form: {self.reason}", hint="weigh it at that size")
-        by_name = {symbol.field: symbol.symbol for symbol in self.symbols}
-        values = {symbol.symbol: symbol.value for symbol in self.symbols}
-        for name, size in sizes.items():
-            letter = by_name.get(name, name)
-            if letter not in values:
-                known = ", ".join(f"{s.symbol} ({s.field})" for s in self.symbols)
-                raise BadOption(f"the formula has no {name!r}", hint=f"it has {known}")
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise BadOption(f"{name} must be a whole number of at least 1, not {size!r}", hint=f"try {name}=1")
-            values[letter] = size
-        for step in self.steps:
-            if (values[step.symbol] - step.offset) % step.step:
-                raise BadOption(
-                    f"the formula holds where {step} is a whole number, and {step.symbol} is {values[step.symbol]}",
-                    hint="weigh it at that size",
-                )
-        return int(parse(self.formula).evaluate(values))
 
 
 @dataclass(frozen=True)
@@ -111,6 +51,8 @@ def derive_compute(macs: Macs, sizes: list[Size]) -> ComputeForm:
     A size in which the work is no polynomial, not even in steps, is held at its value.
     """
     base = {size.symbol: size.value for size in sizes}
+    if macs(base) is None:
+        return _none("the model could not be run a second time")
     known: dict[tuple[int, ...], int | None] = {}
 
     def at(point: Mapping[str, int]) -> int | None:
@@ -164,6 +106,17 @@ def _form(polynomial: sympy.Expr, free: list[Size], steps: Mapping[str, int], he
         proofs=[],
         held=dict(held),
     )
+
+
+def _none(reason: str) -> ComputeForm:
+    return ComputeForm(formula="", latex="", symbols=[], steps=[], proofs=[], held={}, reason=reason)
+
+
+def agreeing(form: ComputeForm, macs: int) -> ComputeForm:
+    """`form`, or none where it does not give the `macs` that were recorded."""
+    if form.formula and form.evaluate() != macs:
+        return _none(f"a pass on its own takes {form.evaluate():,} MACs and not {macs:,}")
+    return form
 
 
 def _prove(form: ComputeForm, at: Macs, free: list[Size], steps: Mapping[str, int]) -> Iterator[Proof]:

@@ -155,3 +155,60 @@ def _whole(text: str, value: Fraction) -> int:
     if value.denominator != 1:
         raise BadOption(f"{text} would be {value}, no whole number", hint="choose sizes that divide each other")
     return int(value)
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """A size that the form holds for in steps: `symbol` less `offset` has to be a multiple of `step`."""
+
+    symbol: str
+    step: int
+    offset: int = 0
+
+    def __str__(self) -> str:
+        less = f" - {self.offset}" if self.offset else ""
+        return f"({self.symbol}{less})/{self.step}" if less else f"{self.symbol}/{self.step}"
+
+
+class ComputeForm(Struct, frozen=True, kw_only=True):
+    """The multiply-accumulates of one forward pass in closed form.
+
+        form.evaluate(B=8, S=512)
+
+    `symbols` are the sizes of the input: B samples, S tokens each, T tokens of the decoder, n pixels to a side.
+    `steps` limit the sizes for which it holds. `formula` is "" where no polynomial counts the work; `reason` says why.
+    """
+
+    formula: str
+    latex: str
+    symbols: list[Symbol]
+    steps: list[Step]
+    proofs: list[Proof]
+    held: dict[str, str]
+    reason: str = ""
+    known: Known = "exact"
+
+    @property
+    def proved(self) -> bool:
+        return bool(self.proofs) and all(proof.holds for proof in self.proofs)
+
+    def evaluate(self, **sizes: int) -> int:
+        """Forward MACs at these sizes, by symbol or by name (`B` or `batch`); all others as they were recorded."""
+        if not self.formula:
+            raise BadOption(f"the work has no closed form: {self.reason}", hint="weigh it at that size")
+        by_name = {symbol.field: symbol.symbol for symbol in self.symbols}
+        values = {symbol.symbol: symbol.value for symbol in self.symbols}
+        for name, size in sizes.items():
+            letter = by_name.get(name, name)
+            if letter not in values:
+                known = ", ".join(f"{s.symbol} ({s.field})" for s in self.symbols)
+                raise BadOption(f"the formula has no {name!r}", hint=f"it has {known}")
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise BadOption(f"{name} must be a whole number of at least 1, not {size!r}", hint=f"try {name}=1")
+            values[letter] = size
+        for step in self.steps:
+            if (values[step.symbol] - step.offset) % step.step:
+                raise BadOption(
+                    f"the formula holds where {step} is a whole number, and {step.symbol} is {values[step.symbol]}",
+                    hint="weigh it at that size",
+                )
+        return int(parse(self.formula).evaluate(values))

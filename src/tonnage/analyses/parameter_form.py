@@ -11,11 +11,12 @@ import sympy
 from tonnage.analyses.arithmetic import Textbook, textbook
 from tonnage.analyses.closed_form.definitions import Definition, define
 from tonnage.analyses.closed_form.derive import Derived, derive, total_of
+from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
 from tonnage.analyses.closed_form.survey import Ask, Changes, Table
 from tonnage.analyses.closed_form.symbols import is_width, letters
-from tonnage.analyses.closed_form.writing import collected, folded, latex_of, written
+from tonnage.analyses.closed_form.writing import collected, folded, written
 from tonnage.analyses.forms import Component, ParameterForm, Proof, Symbol
 from tonnage.trace import Module
 

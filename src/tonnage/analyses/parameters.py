@@ -7,24 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from math import prod
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
+from tonnage.analyses.deferred import asked
 from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.known import Known
 from tonnage.errors import BadOption
 from tonnage.trace import Module, Parameter, Trace
 
 
-class ParameterCount(Struct, frozen=True, kw_only=True):
+class ParameterCount(Struct, frozen=True, kw_only=True, dict=True):
     """Elements of the parameters and buffers of a model, and the closed form that gives their number.
 
     `total` is `sum(p.numel() for p in model.parameters())`: a tensor under several names counts once. `tied` is
     what those further names would have added. `embedding` of them are looked up in tables (`nn.Embedding`, a tied head
     included), and `active` take part in the work on one token: all but the experts that a router passes over; None
     where there are no experts. `buffers` are not part of `total`; `bytes_by_dtype` and `total_bytes` are of the
-    parameters alone, as held in the recorded run. `formula` is `form.formula`: "" where there is none or it was not
-    asked for.
+    parameters alone, as held in the recorded run.
+    JSON has the closed form as `form`, and its `formula`.
     """
 
     total: int
@@ -38,17 +39,28 @@ class ParameterCount(Struct, frozen=True, kw_only=True):
     buffer_bytes: int
     bytes_by_dtype: dict[str, int]
     known: Known = "exact"
-    formula: str = ""
-    form: ParameterForm | None = None
+    written: str = field(default="", name="formula")
+    derived: ParameterForm | None = field(default=None, name="form")
 
-    def with_form(self, form: ParameterForm) -> ParameterCount:
-        return replace(self, formula=form.formula, form=form)
+    @property
+    def form(self) -> ParameterForm | None:
+        """The closed form, derived when it is first asked for; None where nothing is known to derive it from."""
+        return self.derived or asked(self)
+
+    @property
+    def formula(self) -> str:
+        """The closed form of the total in symbols; "" where there is none."""
+        return self.form.formula if self.form else ""
 
     def evaluate(self, **fields: int) -> int:
         """The total with these fields of the config, all others as they are: see `ParameterForm.evaluate`."""
         if self.form is None:
-            raise BadOption("no closed form was derived", hint="weigh with forms=True, or use tonnage.params")
+            raise BadOption("nothing says which sizes the parameters follow", hint="weigh the model itself")
         return self.form.evaluate(**fields)
+
+    def settled(self) -> ParameterCount:
+        """With the form derived and written down."""
+        return replace(self, written=self.formula, derived=self.form)
 
 
 def count_parameters(trace: Trace) -> ParameterCount:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from tonnage import __version__
+from tonnage.cli.flops import flops
 from tonnage.cli.gpus import gpus
 from tonnage.cli.params import params
 from tonnage.cli.show import show
@@ -28,7 +29,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, params, show, gpus):
+for command in (weigh, params, flops, show, gpus):
     tonnage.add_command(command)
 
 

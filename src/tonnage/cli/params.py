@@ -4,34 +4,138 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tonnage.cli.output import write
 from tonnage.cli.progress import progress
-from tonnage.errors import EXIT_OK
+from tonnage.errors import EXIT_OK, BadOption
+
+if TYPE_CHECKING:
+    from tonnage.analyses.forms import ParameterForm
+    from tonnage.analyses.worksheet import Language
+    from tonnage.report import ParameterReport
+
+FORMATS = ("text", "markdown", "latex", "json")
+LANGUAGES = ("en", "zh")
 
 
 @click.command()
 @click.argument("subject")
+@click.option("--at", "sizes", metavar="SIZES", help="Count at other sizes: hidden_size=1024,num_hidden_layers=24.")
+@click.option("--check", "derivation", metavar="DERIVATION", help="Check a count of yours: a YAML file or a formula.")
+@click.option("--worksheet", metavar="FOLDER", help="Write the count as an exercise with blanks, and the answers.")
+@click.option("--grade", "filled", metavar="FILE", help="Grade a worksheet that was filled in.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the page.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of checks and worksheets.")
 @click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
-def params(subject: str, trust_remote_code: bool, as_json: bool) -> int:
+def params(
+    subject: str,
+    sizes: str | None,
+    derivation: str | None,
+    worksheet: str | None,
+    filled: str | None,
+    form: str,
+    as_json: bool,
+    lang: Language,
+    trust_remote_code: bool,
+) -> int:
     """Say how many parameters SUBJECT has, and why exactly that many: a closed form, proved.
 
-    SUBJECT is what `tonnage weigh` takes. It is built without weights, also at other sizes, and never run.
+    SUBJECT is what `tonnage weigh` takes. It is built without weights, also at other sizes, and never run. The exit
+    code of --check and --grade is 1 where something is wrong.
     """
+    _one_of(at=sizes, check=derivation, worksheet=worksheet, grade=filled)
+    report = _params(subject, trust_remote_code)
+    if sizes is not None:
+        write(f"{report.parameters.evaluate(**_sizes(sizes)):,}\n")
+    elif derivation is not None:
+        return _check(report, derivation, lang)
+    elif worksheet is not None:
+        _write_worksheet(report, Path(worksheet), lang)
+    elif filled is not None:
+        return _grade(report, filled, lang)
+    else:
+        _write_page(report, "json" if as_json else form)
+    return EXIT_OK
+
+
+def _one_of(**options: str | None) -> None:
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise BadOption(f"{' and '.join(given)} cannot be done at once", hint="ask for one at a time")
+
+
+def _params(subject: str, trust_remote_code: bool) -> ParameterReport:
     with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the page
         say(f"{subject}: loading PyTorch")
         from tonnage import pipeline
 
-        report = pipeline.params(
+        return pipeline.params(
             subject, trust_remote_code=trust_remote_code, progress=lambda stage: say(f"{subject}: {stage}")
         )
-    if as_json:
-        write(f"{report.to_json()}\n")
-    else:
-        from tonnage.render.params import params_page
 
-        write(params_page(report, sys.stdout))
-    return EXIT_OK
+
+def _sizes(text: str) -> dict[str, int]:
+    """hidden_size=1024,num_hidden_layers=24 as a dict."""
+    found = {}
+    for pair in text.split(","):
+        name, _, value = pair.partition("=")
+        if not value.strip().isdecimal():
+            raise BadOption(f"`{pair.strip()}` gives no size", hint="write --at hidden_size=1024,num_hidden_layers=24")
+        found[name.strip()] = int(value)
+    return found
+
+
+def _form(report: ParameterReport) -> ParameterForm:
+    form = report.parameters.form
+    assert form is not None, "tonnage.params derives one"
+    return form
+
+
+def _check(report: ParameterReport, derivation: str, lang: Language) -> int:
+    from tonnage.analyses.derivation import check, read_derivation
+    from tonnage.render.derivation import checked_page
+
+    checked = check(read_derivation(derivation), _form(report))
+    write(checked_page(checked, sys.stdout, name=report.subject.name, lang=lang))
+    return checked.exit_code
+
+
+def _grade(report: ParameterReport, filled: str, lang: Language) -> int:
+    from tonnage.analyses.worksheet import grade, read_worksheet
+    from tonnage.render.derivation import graded_page
+
+    graded = grade(read_worksheet(filled), _form(report))
+    write(graded_page(graded, sys.stdout, name=report.subject.name, lang=lang))
+    return graded.exit_code
+
+
+def _write_worksheet(report: ParameterReport, folder: Path, lang: Language) -> None:
+    from tonnage.analyses.worksheet import make_worksheet
+    from tonnage.recording import whole_file
+
+    made = make_worksheet(_form(report), lang, name=report.subject.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOption(
+            f"{folder} cannot be made: {error.strerror}", hint="name a folder that can be written"
+        ) from None
+    for name, text in (("worksheet.md", made.markdown), ("worksheet.yaml", made.sheet), ("answers.json", made.key)):
+        with whole_file(folder / name) as file:
+            file.write(text.encode())
+        write(f"{folder / name}\n")
+
+
+def _write_page(report: ParameterReport, form: str) -> None:
+    if form == "json":
+        write(f"{report.to_json()}\n")
+        return
+    from tonnage.render import params
+
+    pages = {"text": params.params_page, "markdown": params.params_markdown, "latex": params.params_latex}
+    write(pages[form](report, sys.stdout))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tonnage.cli.options import choices
 from tonnage.cli.output import write
 from tonnage.cli.progress import progress
 from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK
@@ -18,19 +19,15 @@ if TYPE_CHECKING:
     from tonnage.report import Report
 
 
-def _choices(names: tuple[str, ...]) -> str:
-    return f"[{'|'.join(names)}]"
-
-
 @click.command()
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples at a time.")
 @click.option("--seq", type=int, help="Tokens per sample, where the model takes tokens.")
 @click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
-@click.option("--mode", metavar=_choices(MODES), default="inference", show_default=True, help="What is run.")
-@click.option("--optimizer", metavar=_choices(OPTIMIZERS), default="adamw", show_default=True, help="For training.")
-@click.option("--precision", metavar=_choices(PRECISIONS), default="fp32", show_default=True, help="Of the weights.")
-@click.option("--attention", metavar=_choices(ATTENTIONS), help="How attention runs; default: as the library does.")
+@click.option("--mode", metavar=choices(MODES), default="inference", show_default=True, help="What is run.")
+@click.option("--optimizer", metavar=choices(OPTIMIZERS), default="adamw", show_default=True, help="For training.")
+@click.option("--precision", metavar=choices(PRECISIONS), default="fp32", show_default=True, help="Of the weights.")
+@click.option("--attention", metavar=choices(ATTENTIONS), help="How attention runs; default: as the library does.")
 @click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
 @click.option("--gpu", metavar="NAME", help="The card it must fit; `tonnage gpus` lists them.")
 @click.option("--gpu-memory", metavar="SIZE", help="Memory of that card as PyTorch reports it, such as 6GiB.")

@@ -10,6 +10,7 @@ from torch import nn
 
 from tonnage import __version__
 from tonnage.analyses.closed_form.survey import Changes, Table
+from tonnage.analyses.deferred import deferring
 from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.parameter_form import Question, derive_form
 from tonnage.analyses.parameters import count_parameters
@@ -40,12 +41,12 @@ def params(
     workload = resolve(subject, trust_remote_code=trust_remote_code)
     progress("building the model")
     model, variation = build_dataless(workload), vary(workload)
-    progress("building it at other sizes")
     counted = count_parameters(Trace(modules=modules_of(model), parameters=list(members_of(model))))
+    progress("building it at other sizes")
     return ParameterReport(
         tonnage_version=__version__,
         subject=described(workload),
-        parameters=counted.with_form(form_of(model, variation)),
+        parameters=deferring(counted, lambda: form_of(model, variation)).settled(),
         guesses=list(workload.guesses),
     )
 
@@ -72,6 +73,10 @@ def form_of(model: nn.Module, variation: Variation | None) -> ParameterForm:
     if question is None or question.ask({}) != _table(model):
         question = _fixed(model)
     return derive_form(question, modules_of(model))
+
+
+def form_of_workload(workload: Workload) -> ParameterForm:
+    return form_of(build_dataless(workload), vary(workload))
 
 
 def _table(model: nn.Module) -> Table:

@@ -12,16 +12,22 @@ from torch import nn
 
 from tonnage.analyses.closed_form.survey import Changes, Table
 from tonnage.analyses.compute import macs_of, products_by_module
-from tonnage.analyses.compute_form import Size, image_steps
+from tonnage.analyses.compute_form import Size, derive_compute, image_steps
+from tonnage.analyses.forms import ComputeForm, ParameterForm
+from tonnage.analyses.parameter_form import Question, derive_form
 from tonnage.scenario import Scenario
+from tonnage.units import TiB
 from tonnage.virtual import virtual_gpu
 from tonnage.virtual.gpu import VirtualGpu
 from tonnage.workload import Inputs, Workload
 from tonnage.workload.placing import place
 from tonnage.workload.resizing import NAMES, SIDE, Resizable, of_given, of_scenario
 from tonnage.workload.untouched import untouched_generators
-from tonnage.workload.variation import Variation
+from tonnage.workload.variation import Impossible, Variation, vary
 from tonnage.workload.variation.value import quietly
+
+WITHOUT_LIMIT = 1024 * TiB
+"""Memory enough to record any step to its end, also one that does not fit the card."""
 
 
 class Forwards:
@@ -90,12 +96,43 @@ class Forwards:
 
 
 @contextmanager
-def forwards(workload: Workload, scenario: Scenario, inputs: Any, *, card: str, memory: int) -> Iterator[Forwards]:
+def forwards(workload: Workload, scenario: Scenario, inputs: Any, *, card: str) -> Iterator[Forwards]:
     """A block in which `workload` can be run forward at many sizes. Nothing of it is kept."""
     with (
         untouched_generators(),
         torch.inference_mode(False),
-        virtual_gpu(card, total_memory=memory) as device,
+        virtual_gpu(card, total_memory=WITHOUT_LIMIT) as device,
         torch.no_grad(),
     ):
         yield Forwards(device, workload, scenario, inputs)
+
+
+def compute_form(workload: Workload, scenario: Scenario, inputs: Any, *, card: str) -> ComputeForm:
+    """The forward MACs of `workload` in the sizes of its inputs."""
+    with forwards(workload, scenario, inputs, card=card) as passes:
+        return derive_compute(passes.macs, passes.sizes)
+
+
+def config_form(workload: Workload, scenario: Scenario, inputs: Any, *, card: str) -> ParameterForm | None:
+    """The forward MACs in the sizes of its config as well; None where it has none. The image side is as recorded."""
+    variation = vary(workload)
+    if variation is None:
+        return None
+    with forwards(workload, scenario, inputs, card=card) as passes:
+        lengths = {size.symbol: size.value for size in passes.sizes if size.symbol != SIDE}
+        return derive_form(_question(passes, variation, lengths), [])
+
+
+def _question(passes: Forwards, variation: Variation, lengths: Mapping[str, int]) -> Question:
+    def follow(changes: Changes) -> Mapping[str, int] | None:
+        try:
+            return variation.follow({name: value for name, value in changes.items() if name not in lengths})
+        except Impossible:
+            return None
+
+    return Question(
+        sizes={**variation.fields, **lengths},
+        ask=lambda changes: passes.table(variation, changes),
+        following=variation.following,
+        follow=follow,
+    )

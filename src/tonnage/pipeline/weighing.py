@@ -8,17 +8,21 @@ from typing import Any
 
 from tonnage import __version__
 from tonnage.allocator import Settings, Timeline
+from tonnage.analyses.compute import Compute, account_compute
+from tonnage.analyses.compute_form import agreeing
+from tonnage.analyses.deferred import deferring
 from tonnage.analyses.fit import judge, replay_without_limit
 from tonnage.analyses.memory import account_memory
 from tonnage.analyses.parameters import count_parameters
 from tonnage.analyses.verdict import Verdict
 from tonnage.errors import BadOption
 from tonnage.gpus import Card, find_card
-from tonnage.pipeline.counting import described
+from tonnage.pipeline.counting import described, form_of_workload
+from tonnage.pipeline.forwards import WITHOUT_LIMIT, compute_form
 from tonnage.recording import Assumption, NotCounted, Recording
 from tonnage.report import Input, Report
 from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
-from tonnage.units import TiB, parse_bytes
+from tonnage.units import parse_bytes
 from tonnage.virtual import virtual_gpu
 from tonnage.workload import Ran, Workload, resolve, run
 
@@ -29,9 +33,6 @@ LIBRARIES = NotCounted(
     "kernels and libraries that CUDA loads at first use",
     "outside PyTorch's memory, commonly 50 to 300 MiB of nvidia-smi's figure; the high end of its range allows for it",
 )
-
-WITHOUT_LIMIT = 1024 * TiB
-"""Memory enough to record any step to its end, also one that does not fit the card."""
 
 
 def weigh(
@@ -101,7 +102,7 @@ def weigh(
     progress("replaying the allocator")
     recording = _of_card(device.recording, rules)
     verdict, timeline = _verdict(recording, card)
-    return _report(workload, scenario, ran, recording, card, verdict, timeline)
+    return _report(workload, scenario, inputs, ran, recording, card, verdict, timeline)
 
 
 def _card(gpu: str | None, gpu_memory: int | str | None) -> Card | None:
@@ -125,9 +126,16 @@ def _verdict(recording: Recording, card: Card | None) -> tuple[Verdict | None, T
     return judge(recording, card, settings) if card else (None, replay_without_limit(recording, settings))
 
 
+def _compute(workload: Workload, scenario: Scenario, recording: Recording, inputs: Any) -> Compute:
+    found = account_compute(recording)
+    card = recording.environment.device
+    return deferring(found, lambda: agreeing(compute_form(workload, scenario, inputs, card=card), found.macs))
+
+
 def _report(
     workload: Workload,
     scenario: Scenario,
+    inputs: Any,
     ran: Ran,
     recording: Recording,
     card: Card | None,
@@ -143,7 +151,8 @@ def _report(
         subject=described(workload),
         scenario=scenario,
         card=card.name if card else None,
-        parameters=count_parameters(recording.trace),
+        parameters=deferring(count_parameters(recording.trace), lambda: form_of_workload(workload)),
+        compute=_compute(workload, scenario, recording, inputs),
         memory=account_memory(recording, timeline),
         verdict=verdict,
         inputs=[Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in ran.inputs],

@@ -11,9 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tonnage.analyses.compute import Compute, OperatorWork, Work
+from tonnage.analyses.forms import ParameterForm
 from tonnage.render.folding import Folded, folded
+from tonnage.render.header import header
 from tonnage.render.notes import LABEL, listed, paragraph, wrapped
+from tonnage.render.scenario import in_words
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
+from tonnage.report import ComputeReport
 from tonnage.units import format_work
 
 ROWS = 20
@@ -22,36 +26,60 @@ OPERATORS = 8
 UNSUPPORTED = 8
 
 
-def flops_page(
-    compute: Compute,
-    stream: IO[str],
-    *,
-    title: str = "",
-    scenario: str = "",
-    formula: str = "",
-    depth: int | None = None,
-    width: int | None = None,
-) -> str:
-    """The work of one run as a page, in the width, encoding and colours that `stream` has.
+def compute_page(report: ComputeReport, stream: IO[str], *, depth: int | None = None, width: int | None = None) -> str:
+    """The work of one subject as a page, in the width, encoding and colours that `stream` has.
 
-    `title` and `scenario` are what was run; `formula` is the closed form of the forward MACs ("": none). The table of
-    modules goes `depth` names deep, by default as deep as leaves it short.
+    The table of modules goes `depth` names deep, by default as deep as leaves it short.
     """
     console = console_for(stream, width=width)
     glyphs = glyphs_for(console.encoding)
     with console.capture() as captured:
-        for line, style in ((title, "bold"), (scenario, "")):
-            for part in wrapped(console, glyphs.clean(line), console.width, most=2) if line else ():
-                console.print(Text(part, style=style))
-        _print_passes(console, compute, glyphs.clean(formula))
-        _print_other(console, compute)
-        _print_table(console, _modules(compute, glyphs, depth))
-        _print_table(console, _operators(compute, glyphs))
-        _print_unsupported(console, compute, glyphs)
+        for line in header(console, report.subject, glyphs):
+            console.print(line)
+        for part in wrapped(console, glyphs.clean(in_words(report.scenario)), console.width, most=2):
+            console.print(Text(part))
+        _print_passes(console, report.compute)
+        _print_forms(console, report, glyphs)
+        _print_body(console, report.compute, glyphs, depth)
     return without_trailing_spaces(captured.get())
 
 
-def _print_passes(console: Console, compute: Compute, formula: str) -> None:
+def _print_body(console: Console, compute: Compute, glyphs: Glyphs, depth: int | None) -> None:
+    _print_other(console, compute)
+    _print_table(console, _modules(compute, glyphs, depth))
+    _print_table(console, _operators(compute, glyphs))
+    _print_unsupported(console, compute, glyphs)
+
+
+def _print_forms(console: Console, report: ComputeReport, glyphs: Glyphs) -> None:
+    """The forward MACs in closed form: in the sizes of the input, and in those of the config."""
+    form = report.compute.form
+    if form is None:
+        return
+    console.print()
+    if not form.formula:
+        paragraph(console, "formula", [f"none: {form.reason}"])
+        return
+    where = ", ".join(f"{s.symbol} = {s.value:,} {s.field}" for s in form.symbols)
+    paragraph(console, "formula", [Text(form.formula, style="bold"), f"forward MACs, where {where}"])
+    sign = glyphs.tick if form.proved else glyphs.cross
+    held = sum(proof.holds for proof in form.proofs)
+    lines = [f"{sign} {held} of {len(form.proofs)} sizes that it was not derived from"]
+    lines += [f"holds for whole {step}" for step in form.steps]
+    lines += [f"{name} held: {reason}" for name, reason in form.held.items()]
+    paragraph(console, "proved", lines)
+    if report.config_form is not None:
+        paragraph(console, "in config", list(_config_lines(report.config_form, glyphs)))
+
+
+def _config_lines(form: ParameterForm, glyphs: Glyphs) -> Iterator[str | Text]:
+    yield Text(form.formula, style="bold")
+    yield ", ".join(f"{s.symbol} = {s.value:,}{f' {s.field}' if s.field != s.symbol else ''}" for s in form.symbols)
+    sign = glyphs.tick if form.proved else glyphs.cross
+    yield f"{sign} {sum(proof.holds for proof in form.proofs)} of {len(form.proofs)} other configs and sizes"
+
+
+def _print_passes(console: Console, compute: Compute) -> None:
     """MACs and FLOPs of each pass that there is, and of all of them."""
     passes = [("forward", compute.forward)]
     for name, work in (("recomputed", compute.recomputation), ("backward", compute.backward)):
@@ -60,10 +88,7 @@ def _print_passes(console: Console, compute: Compute, formula: str) -> None:
         passes.append(("optimizer", compute.optimizer))
     for name, work in passes:
         console.print()
-        lines = list(_counts(work, compute.known))
-        if name == "forward" and formula:
-            lines[1:1] = wrapped(console, f"= {formula}", console.width - LABEL, most=4)
-        paragraph(console, name, lines)
+        paragraph(console, name, list(_counts(work, compute.known)))
     if len(passes) > 1:
         console.print()
         paragraph(console, "step", [_amount(compute.step_macs, "MAC", at_least=compute.at_least)])

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.forms import Component, ParameterForm, Symbol
 from tonnage.render.header import header
 from tonnage.render.notes import paragraph
@@ -38,6 +39,47 @@ def params_page(report: ParameterReport, stream: IO[str], *, width: int | None =
             console.print()
         paragraph(console, "counts", list(_counts(report)))
     return without_trailing_spaces(captured.get())
+
+
+def params_markdown(report: ParameterReport, stream: IO[str]) -> str:
+    """The same as Markdown: the formula in LaTeX, its symbols, and a table of the components."""
+    form = report.parameters.form
+    assert form is not None, "a parameter report has a form"
+    lines = [f"# Parameters of {report.subject.name}", "", f"**{format_count(form.total)}**, each tensor counted once."]
+    if form.formula:
+        lines += ["", f"$${form.latex}$$", "", "| symbol | field | value |", "| --- | --- | ---: |"]
+        lines += [f"| ${latex_of(s.symbol)}$ | `{s.field}` | {s.value:,} |" for s in form.symbols]
+    lines += ["", "| component | once | in numbers | times | parameters |", "| --- | --- | --- | ---: | ---: |"]
+    for c in form.components:
+        symbols, numbers = _shown(c)
+        lines.append(f"| `{c.path or c.kind}` | `{symbols}` | `{numbers}` | {_times(c)} | {format_count(c.total)} |")
+    return "\n".join([*lines, f"| **total** | | | | **{format_count(form.total)}** |", ""])
+
+
+def params_latex(report: ParameterReport, stream: IO[str]) -> str:
+    """The derivation as LaTeX: the formula as an equation and the components as a table (booktabs)."""
+    form = report.parameters.form
+    assert form is not None, "a parameter report has a form"
+    lines = [f"% {report.subject.name}: {format_count(form.total)} parameters"]
+    if form.formula:
+        number = f"{form.total:,}".replace(",", "{,}")
+        lines += [r"\begin{equation}", f"  N = {form.latex} = {number}", r"\end{equation}"]
+    lines += [r"\begin{tabular}{llrr}", r"  \toprule", r"  component & once & times & parameters \\", r"  \midrule"]
+    for c in form.components:
+        name = (c.path or c.kind).replace("_", r"\_").replace("{", r"\{").replace("}", r"\}")
+        lines.append(rf"  \texttt{{{name}}} & ${latex_of(_shown(c)[0])}$ & ${latex_of(c.times)}$ & {c.total:,} \\")
+    return "\n".join([*lines, r"  \bottomrule", r"\end{tabular}", ""])
+
+
+def _shown(row: Component) -> tuple[str, str]:
+    """In symbols and in numbers; where nothing varies, as a textbook counts this kind of module."""
+    if row.formula == row.substituted and row.arithmetic:
+        return row.arithmetic, row.worked
+    return row.formula, row.substituted
+
+
+def _times(row: Component) -> str:
+    return row.times if row.times.isdecimal() else f"{row.times} = {row.repeats}"
 
 
 def _paragraphs(report: ParameterReport, glyphs: Glyphs) -> Iterator[tuple[str, list[str | Text]]]:
@@ -139,10 +181,7 @@ def _add(table: Table, path: str, row: Component, form: ParameterForm, glyphs: G
 
 
 def _formula(row: Component, once: bool) -> str:
-    """In symbols and in numbers; where nothing varies, as a textbook counts this kind of module."""
-    symbols, numbers = row.formula, row.substituted
-    if symbols == numbers and row.arithmetic:
-        symbols, numbers = row.arithmetic, row.worked
+    symbols, numbers = _shown(row)
     times = "" if once or row.times == "1" else f"{row.times}*"
     return f"{times}{_bracketed(symbols, times)} = {numbers}" if symbols != numbers else f"{times}{symbols}"
 

@@ -12,7 +12,12 @@ from tonnage.scenario import Scenario
 def scenario_line(report: Report, glyphs: Glyphs) -> str:
     """What was run and on what, such as "training, batch 8, seq 128, fp32, adamw; RTX 2060, torch 2.7.1"."""
     card = report.card or "no card named"
-    return glyphs.clean(f"{', '.join(_parts(report.scenario))}; {card}, torch {report.environment.torch_rules}")
+    return glyphs.clean(f"{in_words(report.scenario)}; {card}, torch {report.environment.torch_rules}")
+
+
+def in_words(scenario: Scenario) -> str:
+    """What was run, without the card: "training, batch 8, seq 128, fp32, adamw"."""
+    return ", ".join(_parts(scenario))
 
 
 def _parts(scenario: Scenario) -> Iterator[str]:

@@ -10,8 +10,11 @@ import pytest
 from rich.cells import cell_len
 
 from tonnage.analyses.compute import Compute, ModuleWork, OperatorWork, Unsupported, Work
-from tonnage.render.flops import flops_page
+from tonnage.analyses.forms import ComputeForm, Proof, Step, Symbol
+from tonnage.render.flops import compute_page
 from tonnage.render.folding import folded
+from tonnage.report import ComputeReport, Subject
+from tonnage.scenario import Scenario
 
 HOSTILE = "[bold]x[/] </script> \x1b[31m naïve 模型"
 TITLE = "bert-base-uncased"
@@ -87,8 +90,30 @@ def crowded():
     )
 
 
-def page(compute, **options):
-    return flops_page(compute, Stream(), **{"width": 80, "title": TITLE, **options})
+def reported(compute, name=TITLE, formula=""):
+    form = ComputeForm(
+        formula=formula,
+        latex="",
+        symbols=[Symbol(symbol="B", field="batch", value=1), Symbol(symbol="S", field="seq", value=128)],
+        steps=[Step(symbol="S", step=16)],
+        proofs=[Proof(changes={"B": 2}, predicted=7, counted=7)],
+        held={},
+        reason="it runs a loop",
+    )
+    return ComputeReport(
+        tonnage_version="0",
+        subject=Subject(name=name, kind="module", class_name="Net", library="", description=""),
+        scenario=Scenario(batch=1, seq=128),
+        compute=msgspec.structs.replace(compute, derived=form),
+        config_form=None,
+        inputs=[],
+        guesses=[],
+        assumptions=[],
+    )
+
+
+def page(compute, formula="", **options):
+    return compute_page(reported(compute, formula=formula), Stream(), **{"width": 80, **options})
 
 
 def paragraphs(text):
@@ -131,8 +156,14 @@ def test_inference_is_forward_alone():
     assert "backward MACs" not in page(handmade(backward=work()))
 
 
-def test_the_formula_stands_under_the_macs():
-    assert paragraphs(page(handmade(), formula="B*(16*S + 84)"))["forward"][1] == "= B*(16*S + 84)"
+def test_the_formula_has_its_sizes_its_proof_and_its_domain():
+    said = paragraphs(page(handmade(), formula="B*(16*S + 84)"))
+    assert said["formula"] == ["B*(16*S + 84)", "forward MACs, where B = 1 batch, S = 128 seq"]
+    assert said["proved"] == ["✓ 1 of 1 sizes that it was not derived from", "holds for whole S/16"]
+
+
+def test_no_formula_has_a_reason():
+    assert paragraphs(page(handmade()))["formula"] == ["none: it runs a loop"]
 
 
 def test_other_work_by_kind():
@@ -180,7 +211,7 @@ def test_what_is_not_known_is_listed_and_the_headline_says_so():
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 @pytest.mark.parametrize("compute", [handmade, crowded])
 def test_no_line_is_wider_than_the_terminal(compute, width):
-    text = page(compute(), width=width, formula="B*(" + "84934656*S + " * 30 + "1)", scenario="training, " * 30)
+    text = page(compute(), width=width, formula="B*(" + "84934656*S + " * 30 + "1)")
     assert max(map(cell_len, text.splitlines())) <= width
 
 
@@ -202,7 +233,7 @@ def test_user_text_is_never_markup():
 
 def test_a_stream_without_unicode():
     stream = Stream("ascii")
-    stream.write(flops_page(handmade(), stream, title=HOSTILE, formula="B·S²", width=80))
+    stream.write(compute_page(reported(handmade(), name=HOSTILE), stream, width=80))
     stream.flush()
     assert b"na\\xefve" in stream.buffer.getvalue()
 

@@ -1,0 +1,55 @@
+"""tonnage flops: how much arithmetic, where, and why exactly that much."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tonnage.cli.output import write
+from tonnage.cli.progress import progress
+from tonnage.errors import EXIT_OK
+from tonnage.scenario import ATTENTIONS, MODES, PRECISIONS
+
+if TYPE_CHECKING:
+    from tonnage.report import ComputeReport
+
+
+@click.command()
+@click.argument("subject")
+@click.option("--batch", type=int, default=1, show_default=True, help="Samples at a time.")
+@click.option("--seq", type=int, help="Tokens per sample, where the model takes tokens.")
+@click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
+@click.option("--mode", metavar=f"[{'|'.join(MODES)}]", default="inference", show_default=True, help="What is run.")
+@click.option(
+    "--precision", metavar=f"[{'|'.join(PRECISIONS)}]", default="fp32", show_default=True, help="Of the weights."
+)
+@click.option("--attention", metavar=f"[{'|'.join(ATTENTIONS)}]", help="How attention runs; the count is the same.")
+@click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
+@click.option("--depth", type=int, help="How deep the table of modules goes.")
+@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
+def flops(subject: str, depth: int | None, as_json: bool, **options: Any) -> int:
+    """Say how many multiply-accumulates and FLOPs SUBJECT takes, forward and in a step, in which modules, and why.
+
+    SUBJECT is what `tonnage weigh` takes. A MAC is one multiply-accumulate of a matrix product, a convolution,
+    attention or a recurrent gate, and counts as 2 FLOPs.
+    """
+    report = _flops(subject, options)
+    if as_json:
+        write(f"{report.to_json()}\n")
+        return EXIT_OK
+    from tonnage.render.flops import compute_page
+
+    write(compute_page(report, sys.stdout, depth=depth))
+    return EXIT_OK
+
+
+def _flops(subject: str, options: dict[str, Any]) -> ComputeReport:
+    with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the page
+        say(f"{subject}: loading PyTorch")
+        from tonnage import pipeline
+
+        return pipeline.flops(subject, **options, progress=lambda stage: say(f"{subject}: {stage}"))
