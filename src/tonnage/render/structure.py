@@ -14,7 +14,7 @@ from tonnage.render.sentences import LANGUAGES, Language, fill
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
 from tonnage.render.tree import OTHER_SHAPES, Branch, Line, branch_of, does_nothing, explained, lines, shown_path
 from tonnage.render.wrapping import wrap
-from tonnage.units import format_bytes, short_count
+from tonnage.units import format_bytes, format_count, short_count
 
 _NARROW = 100
 """Below this width one cell between columns has to do."""
@@ -61,10 +61,10 @@ def structure_page(
 def _print_header(console: Console, structure: Structure, language: Language, glyphs: Glyphs) -> None:
     words = language.words
     said = [
-        fill(words["total"], parameters=structure.parameters, short=short_count(structure.parameters)),
+        fill(words["total"], parameters=format_count(structure.parameters), short=short_count(structure.parameters)),
         ", ".join(structure.root.dtypes),
-        fill(words["tied"], tied=structure.tied_parameters) if structure.tied_parameters else "",
-        fill(words["buffers"], buffers=structure.buffers) if structure.buffers else "",
+        fill(words["tied"], tied=format_count(structure.tied_parameters)) if structure.tied_parameters else "",
+        fill(words["buffers"], buffers=format_count(structure.buffers)) if structure.buffers else "",
     ]
     _print(console, glyphs.clean(structure.name or structure.root.type), style="bold")
     for line in (structure.ran, language.differences["semicolon"].join(part for part in said if part)):

@@ -15,6 +15,7 @@ _VALUES = ("v_proj", "value", "v", "v_lin", "value_proj", "to_v", "wv", "v_linea
 _FUSED = ("qkv", "qkv_proj", "Wqkv", "query_key_value", "c_attn", "to_qkv")
 _HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
 _HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size", "d_kv")
+_GROUPS = ("num_key_value_groups", "n_rep")
 _CROSS = ("cross", "encdec", "encoder_attn", "encoder_decoder")
 
 
@@ -118,14 +119,22 @@ def _fused(part: Part, model: Model) -> HeadLayout | None:
         return None
     width, both = found
     heads, size = _fact(part, model, _HEADS), _fact(part, model, _HEAD_SIZES)
-    if heads is None and size is not None and both == 3 * width and width % size == 0:
-        heads = width // size
+    if heads is None and size is not None:
+        heads = _heads_of_groups(part, model, both, size) or (width // size if both == 3 * width else None)
     if heads is not None and size is None and both == 3 * width and width % heads == 0:
         size = width // heads
     if not heads or not size:
         return None
     kv_heads, rest = divmod(both - heads * size, 2 * size)
     return None if rest or kv_heads < 1 else HeadLayout(width, heads, kv_heads, size)
+
+
+def _heads_of_groups(part: Part, model: Model, both: int, size: int) -> int | None:
+    """Query heads where only is said how many share a key and value head: g of them, so g + 2 heads in all."""
+    group = _fact(part, model, _GROUPS)
+    if group is None or both % (size * (group + 2)):
+        return None
+    return group * both // (size * (group + 2))
 
 
 def _head_size(part: Part, model: Model, inner: int) -> int | None:

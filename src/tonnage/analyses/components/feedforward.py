@@ -40,7 +40,7 @@ def network(linears: Sequence[Part]) -> FeedForward | None:
     found = [sizes for linear in linears if (sizes := linear_sizes(linear)) is not None]
     downs = [pair for pair in found if pair[0] > pair[1]]
     ups = [pair for pair in found if pair[0] < pair[1]]
-    if len(downs) != 1 or len(ups) + 1 != len(found):
+    if len(downs) != 1 or len(ups) + 1 != len(found) or found[-1] != downs[0]:
         return None
     inner, width = downs[0]
     if ups == [(width, inner)]:

@@ -61,7 +61,7 @@ def norm(part: Part, model: Model) -> Explanation | None:
         if channels % groups or part.own_parameters != 2 * channels:
             return None
         return said("group_norm", groups=groups, channels=channels, each=channels // groups, **counted)
-    if "RMSNorm" in part.type or (part.type == "T5LayerNorm"):
+    if "RMSNorm" in part.type or part.type.endswith("T5LayerNorm"):
         if weight is None or len(part.tensors) != 1 or len(weight.shape) != 1:
             return None
         return said("rms_norm", width=weight.shape[0])
