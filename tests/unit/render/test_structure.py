@@ -77,8 +77,8 @@ modules that do nothing (Identity) have no row
 
 what each part is
 wte
-    token embedding: a learned vector of 8 for each of 100 tokens,
-    100 x 8 = 800 parameters
+    token embedding: a learned vector of 8 for each of 100 tokens, 100 x 8 = 800
+    parameters
 h.0-2.1
     activation: Tanh of each value, nothing learned
 head
