@@ -132,8 +132,8 @@ class Model:
 
 
 def read_model(modules: Sequence[Module], parameters: Sequence[Parameter], recording: Recording | None = None) -> Model:
-    """The tree of the first model among `modules`, and what `recording` (of that model) shows of it."""
-    known = {path: modules[number] for number, path in _first_model(modules).items()}
+    """The tree of the largest model among `modules`, and what `recording` (of that model) shows of it."""
+    known = {path: modules[number] for number, path in _model_of(modules).items()}
     children: defaultdict[str, list[str]] = defaultdict(list)
     for path in known:
         if path:
@@ -151,15 +151,18 @@ def read_model(modules: Sequence[Module], parameters: Sequence[Parameter], recor
     return Model.of(part(""), _run(recording) if recording is not None else None)
 
 
-def _first_model(modules: Sequence[Module]) -> dict[int, str]:
-    """The paths of the modules of the first model, by number; not of ROOT, nor of what a run met outside that model."""
-    paths: dict[int, str] = {}
-    met: set[str] = set()
+def _model_of(modules: Sequence[Module]) -> dict[int, str]:
+    """The paths of the modules of the largest model, by number.
+
+    A trace lists the modules of each model in a row, beginning with "". ROOT, what a model made while it ran and a
+    part that was called by itself before are rows of their own.
+    """
+    models: list[dict[int, str]] = []
     for number, module in enumerate(modules):
-        if module.type and module.path not in met and (module.path or not met):
-            paths[number] = module.path
-            met.add(module.path)
-    return paths
+        if not module.path or not models:
+            models.append({})
+        models[-1][number] = module.path
+    return max((paths for paths in models if modules[next(iter(paths))].type), key=len)
 
 
 def _tensors(
@@ -174,8 +177,12 @@ def _tensors(
         owner, _, name = p.name.rpartition(".")
         if owner not in known:
             path = _topmost_unknown(owner, known)
-            seconds.setdefault(path, met.removesuffix(p.name[len(path) :]))
-            continue
+            below = p.name[len(path) :]
+            if met.removesuffix(below) in known:
+                seconds.setdefault(path, met.removesuffix(below))
+                continue
+            owner = path.rpartition(".")[0]  # a module that nobody listed: what it holds is shown above it
+            name = p.name[len(owner) + 1 :] if owner else p.name
         counts = p.kind == "parameter" and met == p.name
         tensors[owner].append(
             Tensor(
@@ -188,7 +195,7 @@ def _tensors(
                 tied_to="" if met == p.name else met,
             )
         )
-    return tensors, {path: met for path, met in seconds.items() if met in known}
+    return tensors, seconds
 
 
 def _topmost_unknown(path: str, known: dict[str, Module]) -> str:
@@ -199,7 +206,7 @@ def _topmost_unknown(path: str, known: dict[str, Module]) -> str:
 
 def _run(recording: Recording) -> Run:
     trace = recording.trace
-    paths = _first_model(trace.modules)
+    paths = _model_of(trace.modules)
     begin, end = last_forward(trace)
     inputs: dict[str, tuple[TensorSpec, ...]] = {}
     outputs: dict[str, tuple[TensorSpec, ...]] = {}

@@ -119,7 +119,8 @@ def read_structure(
 
     `recording` is a run of that model: it tells output shapes, calls and, for training, what is kept for backward.
     `macs` are the forward MACs of the operators of each module itself, without its children, by path, in one step;
-    `macs_missing` are the paths of modules of which some work has no rule. Of several models the first is read.
+    `macs_missing` are the paths of modules of which some work has no rule. Of several models the largest is read; then
+    `parameters` are to be its own.
     """
     model = read_model(modules, parameters, recording)
     reader = _Reader(model, macs, frozenset(macs_missing))

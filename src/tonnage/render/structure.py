@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from tonnage.analyses.structure import Node, Structure
+from tonnage.analyses.structure import Structure
 from tonnage.render.sentences import LANGUAGES, Language, fill
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
-from tonnage.render.tree import OTHER_SHAPES, Branch, Line, branch_of, does_nothing, explained, lines, shown_path
+from tonnage.render.tree import OTHER_SHAPES, Branch, Line, branch_of, does_nothing, lines, shown_path
 from tonnage.render.wrapping import wrap
 from tonnage.units import format_bytes, format_count, short_count
 
@@ -20,6 +21,8 @@ _NARROW = 100
 """Below this width one cell between columns has to do."""
 _LABEL = 40
 """Cells that the tree keeps before a further column is shown."""
+_NO_BREAK = "\ue000"
+"""Stands for a space while lines are broken; no text has it once it is clean."""
 _SHORT = 4
 """Cells of a name that leaves room for its type beside it, such as a number."""
 _INDENT = 4
@@ -52,7 +55,7 @@ def structure_page(
         _print_header(console, structure, language, glyphs)
         console.print()
         _print_tree(console, list(lines(tree, glyphs)), language, glyphs)
-        _print_notes(console, structure, language, glyphs)
+        _print_notes(console, structure, tree, language, glyphs)
         if explain:
             _print_sentences(console, tree, language, glyphs)
     return without_trailing_spaces(captured.get())
@@ -104,13 +107,19 @@ def _gap(width: int) -> int:
 
 
 def _label_lines(label: str, room: int, further: int) -> list[str]:
-    """A label in a first line of `room` cells and further ones of `further`; a long name has the first for itself."""
+    """A label in a first line of `room` cells and further ones of `further`; a long name has the first for itself.
+
+    A description breaks behind its commas.
+    """
     name, colon, what = label.partition(": ")
-    if cell_len(label) <= room or cell_len(name) <= _SHORT:
-        return wrap(label, max(room, 8)) if cell_len(label) <= room else wrap(label, max(further, 8))
-    if not colon:
-        return wrap(label, max(further, 8))
-    return [*wrap(f"{name}:", max(room, 8)), *wrap(what, max(further, 8))]
+    if cell_len(label) <= room:
+        return [label]
+    together = re.sub(r"(?<![,:]) ", _NO_BREAK, what)
+    if not colon or cell_len(name) <= _SHORT:
+        found = wrap(f"{name}{colon}{together}", max(further, 8))
+    else:
+        found = [*wrap(f"{name}:", max(room, 8)), *wrap(together, max(further, 8))]
+    return [line.replace(_NO_BREAK, " ") for line in found]
 
 
 def _column_widths(width: int, rows: Sequence[Line], heading: Mapping[str, str]) -> dict[str, int]:
@@ -126,13 +135,12 @@ def _column_widths(width: int, rows: Sequence[Line], heading: Mapping[str, str])
     return widths
 
 
-def _print_notes(console: Console, structure: Structure, language: Language, glyphs: Glyphs) -> None:
+def _print_notes(console: Console, structure: Structure, tree: Branch, language: Language, glyphs: Glyphs) -> None:
     """What the columns mean, as far as it is not plain."""
-    words, nodes = language.words, list(_walk(structure.root))
-    measured = any(node.macs is not None or node.kept_bytes is not None for node in nodes)
+    words, nodes = language.words, [branch.node for branch in tree.walk() if branch.node is not None]
     notes = []
     if any(node.repeats > 1 for node in nodes):
-        notes.append(words["folds_run" if measured else "folds"])
+        notes.append(words["folds"])
     if structure.root.kept_bytes is not None:
         notes.append(words["kept_note"])
     if structure.kept_outside_bytes:
@@ -141,7 +149,7 @@ def _print_notes(console: Console, structure: Structure, language: Language, gly
         notes.append(words["at_least"])
     if any(node.outputs_differ for node in nodes):
         notes.append(fill(words["other_shapes"], mark=OTHER_SHAPES))
-    if any(does_nothing(node) for node in nodes):
+    if any(does_nothing(child) for node in nodes for child in node.children):
         notes.append(words["nothing"])
     if notes:
         console.print()
@@ -152,8 +160,9 @@ def _print_notes(console: Console, structure: Structure, language: Language, gly
 def _print_sentences(console: Console, tree: Branch, language: Language, glyphs: Glyphs) -> None:
     """A sentence on each part that is understood; equal ones once, with the first path that they are true of."""
     places: dict[str, list[str]] = {}
-    for node in explained(tree):
-        if node.explanation is not None:
+    for branch in tree.walk():
+        node = branch.node
+        if branch.whole and node is not None and node.explanation is not None:
             sentence = fill(language.sentences[node.explanation.kind], **node.explanation.numbers)
             places.setdefault(sentence, []).append(shown_path(node.path) or node.type)
     if not places:
@@ -172,9 +181,3 @@ def _print_sentences(console: Console, tree: Branch, language: Language, glyphs:
 def _print(console: Console, text: str, *, style: str = "") -> None:
     for line in wrap(text, console.width):
         console.print(Text(line, style=style))
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    yield node
-    for child in node.children:
-        yield from _walk(child)

@@ -26,13 +26,19 @@ _BRACES = re.compile(r"\{([^}]*)\}")
 
 @dataclass(frozen=True)
 class Branch:
-    """A row of the tree and what hangs from it. `node` is what a sentence can be said of."""
+    """A row of the tree and what hangs from it. `node` is what it shows, if not a tensor; `whole` or in part."""
 
     label: str
     cells: dict[str, str]
     children: list[Branch] = field(default_factory=list)
     remark: str = ""
     node: Node | None = None
+    whole: bool = False
+
+    def walk(self) -> Iterator[Branch]:
+        yield self
+        for child in self.children:
+            yield from child.walk()
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,6 @@ def lines(branch: Branch, glyphs: Glyphs, bars: str = "", below: str = "") -> It
     for child in branch.children:
         last = child is branch.children[-1]
         yield from lines(child, glyphs, below + (end if last else fork), below + (blank if last else through))
-
-
-def explained(branch: Branch) -> Iterator[Node]:
-    """The nodes that the tree shows whole, in its order."""
-    if branch.node is not None:
-        yield branch.node
-    for child in branch.children:
-        yield from explained(child)
 
 
 def does_nothing(node: Node) -> bool:
@@ -98,14 +96,14 @@ def _branch(node: Node, label: str, language: Language, depth: int | None, only:
     if depth is None or depth > 0:
         below = None if depth is None else depth - 1
         children += [
-            Branch(_tensor_label(tensor), _tensor_cells(tensor))
+            Branch(_tensor_label(tensor), _tensor_cells(node, tensor))
             for tensor in node.tensors
             if _has_row(node, tensor) and (only is None or tensor.name in only)
         ]
         for child, prefix, left in _shown_children(node, only):
             children.append(_branch(child, prefix + _label(child), language, below, left))
     remark = difference_text(node, language) if node.differences else ""
-    return Branch(label, _cells(node), children, remark, node if whole and not node.differences else None)
+    return Branch(label, _cells(node), children, remark, node, whole and not node.differences)
 
 
 def _shown_children(node: Node, only: Collection[str] | None) -> Iterator[tuple[Node, str, list[str] | None]]:
@@ -184,10 +182,10 @@ def _cells(node: Node) -> dict[str, str]:
 
 
 def _output(node: Node) -> str:
-    """The shape of the first tensor that came out, with how often each module was called where that is not once."""
+    """The shape of the first tensor that came out and is no scalar, with how often each module was called."""
     if not node.outputs:
         return ""
-    shape = str(list(node.outputs[0].shape))
+    shape = str(list(next((output.shape for output in node.outputs if output.shape), ())))
     each, rest = divmod(node.calls or 0, node.times)
     if node.outputs_differ:
         return f"{shape} {OTHER_SHAPES}"
@@ -212,7 +210,8 @@ def _tensor_label(tensor: Tensor) -> str:
     return f"{tensor.name}: {sizes(tensor.shape)}" + ("" if tensor.trainable else ", frozen")
 
 
-def _tensor_cells(tensor: Tensor) -> dict[str, str]:
-    if tensor.tied_to:
+def _tensor_cells(node: Node, tensor: Tensor) -> dict[str, str]:
+    if not tensor.parameters:
         return {}
-    return {"parameters": format_count(tensor.parameters), "dtype": tensor.dtype}
+    share = node.share * tensor.parameters / node.parameters
+    return {"parameters": format_count(tensor.parameters), "share": _percent(share), "dtype": tensor.dtype}

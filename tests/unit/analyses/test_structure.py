@@ -100,10 +100,26 @@ class TestTree:
         second = at(structure, "second")
         assert (second.same_as, second.parameters, second.children) == ("first", 0, [])
 
-    def test_of_several_models_the_first_is_read(self):
-        modules = [Module("", ""), module("", "Net"), module("a", "Linear"), module("", "Dropout"), module("", "Other")]
-        structure = read_structure(modules, [weight("a.weight", 2, 2)])
+    @pytest.mark.parametrize(
+        "before, after",
+        [
+            ([Module("", "")], []),
+            ([], [module("", "Dropout"), module("", "Other")]),
+            ([Module("", ""), module("", "PartCalledAlone")], [module("", "CrossEntropyLoss")]),
+        ],
+        ids=["ROOT", "made while running", "a part before and a loss after"],
+    )
+    def test_of_several_models_the_largest_is_read(self, before, after):
+        model = [module("", "Net"), module("a", "Linear")]
+        structure = read_structure([*before, *model, *after], [weight("a.weight", 2, 2)])
         assert [node.type for node in walk(structure.root)] == ["Net", "Linear"]
+
+    def test_what_is_in_a_module_that_nobody_listed_is_not_lost(self):
+        modules = [module("", "Net"), module("a", "Linear")]
+        structure = read_structure(modules, [weight("a.hidden.weight", 2, 3), weight("b.weight", 5)])
+        assert structure.parameters == 11
+        assert [t.name for t in at(structure, "a").tensors] == ["hidden.weight"]
+        assert [t.name for t in structure.root.tensors] == ["b.weight"]
 
 
 class TestFolding:

@@ -71,8 +71,8 @@ Module                           1,056 100.0%
 └ head: Linear(8 -> 100)             0
   └ weight = wte.weight
 
-a row N x Type stands for N equal blocks: parameters are of one, shares of all
-together
+a row N x Type stands for N equal blocks: parameters are of one, shares and the
+columns after them of all
 modules that do nothing (Identity) have no row
 
 what each part is
@@ -199,6 +199,12 @@ class TestColumns:
         model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).to(torch.bfloat16))
         assert "dtype" in page(of_model(model), 100)
         assert "dtype" not in page(of_model(small()), 100)
+
+    def test_a_loss_beside_other_outputs_is_not_the_shape(self):
+        recording = tonnage.weigh("t5-small", seq=16, mode="training").recording
+        trace = recording.trace
+        text = page(read_structure(trace.modules, trace.parameters, recording=recording), depth=0)
+        assert re.search(r"T5ForConditionalGeneration +\[1, \d+, 32128\]", text)
 
     def test_how_often_a_module_is_called(self):
         class Twice(nn.Module):

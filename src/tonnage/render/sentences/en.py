@@ -151,9 +151,8 @@ WORDS = {
     "total": "{parameters} parameters ({short}), each counted once",
     "tied": "{tied} more under second names (tied)",
     "buffers": "{buffers} numbers in buffers",
-    "folds": "a row N x Type stands for N equal blocks: parameters are of one, shares of all together",
-    "folds_run": "a row N x Type stands for N equal blocks: parameters are of one; shares, MACs and kept are of all"
-    " together",
+    "folds": "a row N x Type stands for N equal blocks: parameters are of one, shares and the columns after them of"
+    " all",
     "kept_note": "kept: activations held for backward when the forward is done",
     "kept_outside": "kept outside of the model, by the loss: {size}",
     "at_least": ">= some work of it has no rule and is not counted",
