@@ -43,6 +43,7 @@ class Difference(Struct, frozen=True, kw_only=True):
     mine: str = ""
     theirs: str = ""
     parameters: int = 0
+    description: str = ""
     alone: bool = True
 
     @property
@@ -116,9 +117,11 @@ class Folding:
             groups.setdefault(key, []).append(index)
         found = list(groups.values())
         usual = max(reversed(found), key=len)
+        alike = len({part.type for part in stretch}) == 1
         numbers = [_number(part) for part in stretch]
         differences = [
-            () if group is usual else self._differences(stretch[group[0]], stretch[usual[0]]) for group in found
+            self._differences(stretch[group[0]], stretch[usual[0]]) if alike and group is not usual else ()
+            for group in found
         ]
         often = Counter(difference for those in differences for difference in those)
         return [
@@ -132,8 +135,8 @@ class Folding:
         ]
 
     def _differences(self, odd: Part, norm: Part) -> tuple[Difference, ...]:
-        """In what `odd` differs from `norm`, the usual one of a series; nothing where that is no help."""
-        if odd.type != norm.type or odd.type in _LISTS or not odd.children:
+        """In what `odd` differs from `norm`, the usual one of a series of one type; nothing where that is no help."""
+        if odd.type in _LISTS or not odd.children:
             return ()
         found = sorted(self._compare(odd, norm, ""), key=lambda d: _ORDER.index(d.kind))
         return tuple(found) if len(found) <= _MOST_DIFFERENCES else ()
@@ -159,7 +162,7 @@ class Folding:
     def _compare_child(self, odd: Part | None, norm: Part | None, where: str) -> Iterator[Difference]:
         odd, norm = _unless_nothing(odd), _unless_nothing(norm)
         if odd is None and norm is not None:
-            yield Difference(kind="lacks", where=where)
+            yield Difference(kind="lacks", where=where, description=describe(norm))
         elif odd is not None and norm is None:
             yield _has(odd, where)
         elif odd is not None and norm is not None and odd.type != norm.type:
@@ -222,7 +225,7 @@ def _unless_nothing(part: Part | None) -> Part | None:
 def _has(part: Part, where: str) -> Difference:
     single = part.tensors[0] if len(part.tensors) == 1 and not part.children else None
     shape = sizes(single.shape) if single and single.parameters else ""
-    return Difference(kind="has", where=where, mine=shape, parameters=part.parameters)
+    return Difference(kind="has", where=where, mine=shape, parameters=part.parameters, description=describe(part))
 
 
 def _compare_tensors(odd: Part, norm: Part, where: str) -> Iterator[Difference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 from rich.cells import cell_len
@@ -54,8 +54,8 @@ def structure_page(
     with console.capture() as captured:
         _print_header(console, structure, language, glyphs)
         console.print()
-        _print_tree(console, list(lines(tree, glyphs)), language, glyphs)
-        _print_notes(console, structure, tree, language, glyphs)
+        columns = _print_tree(console, list(lines(tree, glyphs)), language, glyphs)
+        _print_notes(console, structure, tree, columns, language, glyphs)
         if explain:
             _print_sentences(console, tree, language, glyphs)
     return without_trailing_spaces(captured.get())
@@ -75,7 +75,8 @@ def _print_header(console: Console, structure: Structure, language: Language, gl
             _print(console, glyphs.clean(line))
 
 
-def _print_tree(console: Console, rows: Sequence[Line], language: Language, glyphs: Glyphs) -> None:
+def _print_tree(console: Console, rows: Sequence[Line], language: Language, glyphs: Glyphs) -> Collection[str]:
+    """Prints the tree and gives the columns that it has."""
     heading = {name: language.words[name] for name in ("module", *_FIRST, *_FURTHER)}
     widths = _column_widths(console.width, rows, heading)
     gap = _gap(console.width)
@@ -100,6 +101,7 @@ def _print_tree(console: Console, rows: Sequence[Line], language: Language, glyp
         remarks = wrap(glyphs.clean(row.branch.remark), console.width - hang)
         for line, style in (*((line, "") for line in rest), *((line, "italic") for line in remarks if line)):
             console.print(Text.assemble((row.hang, "dim"), (line, style)))
+    return widths
 
 
 def _gap(width: int) -> int:
@@ -114,7 +116,8 @@ def _label_lines(label: str, room: int, further: int) -> list[str]:
     name, colon, what = label.partition(": ")
     if cell_len(label) <= room:
         return [label]
-    together = re.sub(r"(?<![,:]) ", _NO_BREAK, what)
+    fits = all(cell_len(piece) < further for piece in what.split(", "))
+    together = re.sub(r"(?<![,:]) ", _NO_BREAK, what) if fits else what
     if not colon or cell_len(name) <= _SHORT:
         found = wrap(f"{name}{colon}{together}", max(further, 8))
     else:
@@ -135,17 +138,24 @@ def _column_widths(width: int, rows: Sequence[Line], heading: Mapping[str, str])
     return widths
 
 
-def _print_notes(console: Console, structure: Structure, tree: Branch, language: Language, glyphs: Glyphs) -> None:
+def _print_notes(
+    console: Console,
+    structure: Structure,
+    tree: Branch,
+    columns: Collection[str],
+    language: Language,
+    glyphs: Glyphs,
+) -> None:
     """What the columns mean, as far as it is not plain."""
     words, nodes = language.words, [branch.node for branch in tree.walk() if branch.node is not None]
     notes = []
     if any(node.repeats > 1 for node in nodes):
         notes.append(words["folds"])
-    if structure.root.kept_bytes is not None:
+    if "kept" in columns:
         notes.append(words["kept_note"])
-    if structure.kept_outside_bytes:
-        notes.append(fill(words["kept_outside"], size=format_bytes(structure.kept_outside_bytes)))
-    if any(node.macs_at_least for node in nodes):
+        if structure.kept_outside_bytes:
+            notes.append(fill(words["kept_outside"], size=format_bytes(structure.kept_outside_bytes)))
+    if "macs" in columns and any(node.macs_at_least for node in nodes):
         notes.append(words["at_least"])
     if any(node.outputs_differ for node in nodes):
         notes.append(fill(words["other_shapes"], mark=OTHER_SHAPES))

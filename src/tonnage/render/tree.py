@@ -155,7 +155,10 @@ def _difference_text(difference: Difference, language: Language) -> str:
         size = fill(words["size_of_tensor"], shape=difference.mine, parameters=difference.parameters)
     elif difference.parameters:
         size = fill(words["size_of_module"], parameters=difference.parameters)
-    return fill(words[difference.kind], name=difference.name, size=size, mine=difference.mine, theirs=difference.theirs)
+    name = difference.name
+    if name.isdigit() and difference.description:
+        name = f"{name} ({difference.description})"
+    return fill(words[difference.kind], name=name, size=size, mine=difference.mine, theirs=difference.theirs)
 
 
 def _name(node: Node) -> str:

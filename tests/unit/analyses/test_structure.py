@@ -246,6 +246,14 @@ class TestDifferences:
         assert block.differences[0].parameters == 256 * 512 + 2 * 512
         assert block.like == "1-3"
 
+    def test_parts_of_one_block_are_not_compared(self):
+        """GIVEN parts in a row of which two have the same type, THEN those are no series of blocks."""
+        modules, parameters = blocks(3)
+        modules[4] = module("layers.1", "Other")
+        parameters[0] = weight("layers.0.lin.weight", 4, 5)
+        structure = read_structure(modules, parameters)
+        assert [n.differences for n in walk(structure.root)] == [[]] * 8
+
     def test_stages_that_have_little_in_common_are_not_compared(self):
         stages = of_model(built("torchvision:resnet50")).root.children
         assert [(n.name, n.differences) for n in stages if n.name.startswith("layer")] == [

@@ -63,7 +63,7 @@ names (tied)
 
 module                      parameters  share
 Module                           1,056 100.0%
-├ position: 5 x 8                   40
+├ position: 5 x 8                   40   3.8%
 ├ wte: Embedding(100 x 8)          800  75.8%
 ├ h.0-2: 3 x Sequential         3 x 72  20.5%
 │ ├ 0: Linear(8 -> 8, bias)         72  20.5%

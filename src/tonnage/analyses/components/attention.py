@@ -78,26 +78,28 @@ def attentions(part: Part, model: Model) -> Iterator[Part]:
         yield from attentions(child, model)
 
 
-def is_cross(part: Part) -> bool:
-    own = ".".join(part.path.lower().split(".")[-2:]) + "." + part.type.lower()
-    return any(word in own for word in _CROSS)
+def is_cross(part: Part, model: Model) -> bool:
+    """By its names, or as the second attention of torch.nn.TransformerDecoderLayer."""
+    parent = model.parent(part)
+    if part.name == "multihead_attn" and parent is not None and "self_attn" in parent.by_name:
+        return True
+    return any(word in f"{_names(part)} {part.type.lower()}" for word in _CROSS)
+
+
+def _names(part: Part) -> str:
+    return ".".join(part.path.lower().split(".")[-2:])
 
 
 def _sort(part: Part, model: Model) -> str:
     """ "self_", "cross_", or "" where neither its names say it nor its place: the one attention of a repeated block."""
-    if is_cross(part):
+    if is_cross(part, model):
         return "cross_"
-    own = ".".join(part.path.lower().split(".")[-2:])
-    if "self" in own or "self" in part.type.lower():
+    if "self" in f"{_names(part)} {part.type.lower()}":
         return "self_"
     block = model.parent(part)
-    while block is not None and not block.name.rstrip("0123456789").endswith(("_", "layer", "block")):
-        if block.name.isdigit():
-            break
+    while block is not None and not block.name[-1:].isdigit():
         block = model.parent(block)
-    if block is None or not block.path:
-        return ""
-    return "self_" if len(list(attentions(block, model))) == 1 else ""
+    return "self_" if block is not None and len(list(attentions(block, model))) == 1 else ""
 
 
 def _separate(part: Part, model: Model) -> HeadLayout | None:

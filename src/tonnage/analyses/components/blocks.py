@@ -43,7 +43,7 @@ def transformer_block(part: Part, model: Model) -> Explanation | None:
     if not part.name[-1:].isdigit() or part.type in _LISTS:
         return None
     found = list(attentions(part, model))
-    crossed = [is_cross(p) for p in found]
+    crossed = [is_cross(p, model) for p in found]
     if crossed not in ([False], [False, True]):
         return None
     if any(transformer_block(below, model) for child in part.children for below in child.walk()):

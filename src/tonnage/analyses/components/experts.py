@@ -5,7 +5,7 @@ from __future__ import annotations
 from tonnage.analyses.components.explanation import Explanation, said
 from tonnage.analyses.parts import Model, Part
 
-_PICKED = ("top_k", "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "topk", "k")
+_PICKED = ("top_k", "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "topk")
 _LISTS = {"ModuleList", "ModuleDict"}
 
 

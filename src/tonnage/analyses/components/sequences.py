@@ -48,6 +48,7 @@ def recurrent(part: Part, model: Model) -> Explanation | None:
         hidden=hidden,
         layers=layers,
         directions=2 if facts.get("bidirectional") else 1,
-        arithmetic=f"{arithmetic} = {first}",
+        arithmetic=arithmetic,
+        first=first,
         parameters=part.own_parameters,
     )

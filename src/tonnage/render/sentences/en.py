@@ -59,7 +59,7 @@ SENTENCES = {
     " {kv_heads} key and value heads; queries {width} -> {heads} x {head_size} = {inner}, keys and values"
     " {width} -> {kv_heads} x {head_size} = {kv_inner}",
     "gru": "GRU: {inputs} -> {hidden}, layers {layers}, directions {directions}; 3 gates, in the first layer and"
-    " direction {arithmetic}; {parameters} parameters",
+    " direction {arithmetic} = {first}; {parameters} parameters",
     "language_model_head": "language model head: from {width} a score for each of {vocabulary} tokens, {parameters}"
     " parameters of its own",
     "layer_norm": "layer normalization: {width} values to mean 0 and variance 1, then scale and shift,"
@@ -68,7 +68,7 @@ SENTENCES = {
     " parameters; no shift",
     "layer_norm_plain": "layer normalization: {width} values to mean 0 and variance 1, nothing learned",
     "lstm": "LSTM: {inputs} -> {hidden}, layers {layers}, directions {directions}; 4 gates, in the first layer and"
-    " direction {arithmetic}; {parameters} parameters",
+    " direction {arithmetic} = {first}; {parameters} parameters",
     "max_pooling": "max pooling: the largest value of each {kernel} window",
     "max_pooling_sized": "max pooling: the largest value of each {kernel} window; output size {size}",
     "multi_query_attention": "multi-query attention: {heads} query heads of {head_size} share {kv_heads} key and value"
@@ -89,7 +89,7 @@ SENTENCES = {
     " in is brought to that size by a {shortcut} convolution and added",
     "rms_norm": "RMS normalization: {width} values divided by their root mean square, then scale, {width} parameters",
     "rnn": "RNN: {inputs} -> {hidden}, layers {layers}, directions {directions}; in the first layer and direction"
-    " {arithmetic}; {parameters} parameters",
+    " {arithmetic} = {first}; {parameters} parameters",
     "rotary": "rotary position embedding: turns {size} dimensions of each head, in {pairs} pairs, by angles that grow"
     " with the position; nothing learned",
     "router": "router: from {width} a score for each of {experts} experts, the best {picked} get the token;"
@@ -154,7 +154,7 @@ WORDS = {
     "folds": "a row N x Type stands for N equal blocks: parameters are of one, shares and the columns after them of"
     " all",
     "kept_note": "kept: activations held for backward when the forward is done",
-    "kept_outside": "kept outside of the model, by the loss: {size}",
+    "kept_outside": "kept outside of the model's modules (by a loss, say): {size}",
     "at_least": ">= some work of it has no rule and is not counted",
     "other_shapes": "{mark} other calls or blocks gave other shapes",
     "nothing": "modules that do nothing (Identity) have no row",

@@ -54,14 +54,14 @@ SENTENCES = {
     "grouped_query_attention": "分组查询注意力：{heads} 个查询头，每头维度 {head_size}，每 {group} 个查询头共用"
     " {kv_heads} 个键值头中的一个；查询 {width} -> {heads} x {head_size} = {inner}，"
     "键和值 {width} -> {kv_heads} x {head_size} = {kv_inner}",
-    "gru": "GRU：{inputs} -> {hidden}，层数 {layers}，方向数 {directions}；3 个门，首层单方向 {arithmetic}；"
+    "gru": "GRU：{inputs} -> {hidden}，层数 {layers}，方向数 {directions}；3 个门，首层单方向 {arithmetic} = {first}；"
     "共 {parameters} 个参数",
     "language_model_head": "语言模型头：由 {width} 维得到 {vocabulary} 个词元各自的得分，自有 {parameters} 个参数",
     "layer_norm": "层归一化：将 {width} 个数值归一化为均值 0、方差 1，再缩放和平移，2 x {width} = {parameters} 个参数",
     "layer_norm_no_bias": "层归一化：将 {width} 个数值归一化为均值 0、方差 1，再缩放，{width} 个参数；无平移",
     "layer_norm_plain": "层归一化：将 {width} 个数值归一化为均值 0、方差 1，无可学习参数",
-    "lstm": "LSTM：{inputs} -> {hidden}，层数 {layers}，方向数 {directions}；4 个门，首层单方向 {arithmetic}；"
-    "共 {parameters} 个参数",
+    "lstm": "LSTM：{inputs} -> {hidden}，层数 {layers}，方向数 {directions}；4 个门，首层单方向"
+    " {arithmetic} = {first}；共 {parameters} 个参数",
     "max_pooling": "最大池化：取每个 {kernel} 窗口的最大值",
     "max_pooling_sized": "最大池化：取每个 {kernel} 窗口的最大值；输出尺寸 {size}",
     "multi_query_attention": "多查询注意力：{heads} 个查询头，每头维度 {head_size}，共用 {kv_heads} 个键值头；"
@@ -78,7 +78,7 @@ SENTENCES = {
     "residual_block_projected": "残差块：卷积 {convolutions}，{inputs} 通道到 {outputs} 通道；"
     "输入经 {shortcut} 卷积变为同样大小后相加",
     "rms_norm": "均方根归一化：将 {width} 个数值除以其均方根，再缩放，{width} 个参数",
-    "rnn": "RNN：{inputs} -> {hidden}，层数 {layers}，方向数 {directions}；首层单方向 {arithmetic}；"
+    "rnn": "RNN：{inputs} -> {hidden}，层数 {layers}，方向数 {directions}；首层单方向 {arithmetic} = {first}；"
     "共 {parameters} 个参数",
     "rotary": "旋转位置编码：将每头的 {size} 维两两分为 {pairs} 对，按位置旋转相应角度；无可学习参数",
     "router": "路由：由 {width} 维得到 {experts} 个专家各自的得分，词元交给得分最高的 {picked} 个专家；"
@@ -139,7 +139,7 @@ WORDS = {
     "buffers": "缓冲区中有 {buffers} 个数",
     "folds": "“N x 类型”一行代表 N 个相同的块：参数为单个块的数量，占比及其右侧各列为全部块合计",
     "kept_note": "保留激活：前向计算结束时为反向传播保留的激活值",
-    "kept_outside": "模型之外由损失函数保留的激活值：{size}",
+    "kept_outside": "模型各模块之外（如损失函数）保留的激活值：{size}",
     "at_least": ">= 表示其中有些运算没有计算规则，未计入",
     "other_shapes": "{mark} 表示其他调用或其他块的输出形状不同",
     "nothing": "不起作用的模块（Identity）不单独列出",
