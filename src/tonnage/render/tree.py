@@ -20,8 +20,8 @@ _MOST_RUNS = 3
 """Runs of numbers of folded blocks that are shown; the JSON has all."""
 OTHER_SHAPES = ".."
 """Behind the shape of a first call that is not that of all."""
-_NUMBER = re.compile(r"\d+")
 _BRACES = re.compile(r"\{([^}]*)\}")
+_NUMBERS = re.compile(r"\{([^}]*)\}$|(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,6 @@ def _branch(node: Node, label: str, language: Language, depth: int | None, only:
 
     The rest is what the row of the usual sibling shows already.
     """
-    whole = only is None
-    if only is None and node.differences:
-        only = [difference.at for difference in node.differences if difference.at is not None]
     children: list[Branch] = []
     if depth is None or depth > 0:
         below = None if depth is None else depth - 1
@@ -103,17 +100,20 @@ def _branch(node: Node, label: str, language: Language, depth: int | None, only:
         for child, prefix, left in _shown_children(node, only):
             children.append(_branch(child, prefix + _label(child), language, below, left))
     remark = difference_text(node, language) if node.differences else ""
-    return Branch(label, _cells(node), children, remark, node, whole and not node.differences)
+    return Branch(label, _cells(node), children, remark, node, whole=only is None)
 
 
 def _shown_children(node: Node, only: Collection[str] | None) -> Iterator[tuple[Node, str, list[str] | None]]:
     """The children that have a row, each with what its name stands behind (the names of lists) and its own `only`."""
+    numbers = {_shown_ranges(child) for child in node.children}
     for child in node.children:
         left = None if only is None else _below(child, only)
         if left == [] or does_nothing(child):
             continue
         if left is not None and "" in left:
             left = None
+        if left is None and child.differences and child.like in numbers:
+            left = [difference.at for difference in child.differences if difference.at is not None]
         if child.type in _LISTS and child.children and child.explanation is None:
             yield from ((c, f"{_name(child)}.{prefix}", rest) for c, prefix, rest in _shown_children(child, left))
         else:
@@ -133,11 +133,7 @@ def difference_text(node: Node, language: Language) -> str:
     many = "many" if node.repeats > 1 else "one"
     held_in = node.path.rpartition(".")[0].rpartition(".")[2]
     sort = "layer" if held_in.lower().rstrip("s").endswith("layer") else "block"
-    found = _BRACES.search(node.name)
-    numbers = (
-        shown_numbers(found[1]) if found else node.name.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
-    )
-    who = fill(language.words[f"{sort}_{many}"], numbers=numbers)
+    who = fill(language.words[f"{sort}_{many}"], numbers=shown_numbers(_shown_ranges(node)))
     said = []
     for alone in (True, False):
         items = [_difference_text(d, language) for d in node.differences if d.alone is alone]
@@ -159,6 +155,12 @@ def _difference_text(difference: Difference, language: Language) -> str:
     if name.isdigit() and difference.description:
         name = f"{name} ({difference.description})"
     return fill(words[difference.kind], name=name, size=size, mine=difference.mine, theirs=difference.theirs)
+
+
+def _shown_ranges(node: Node) -> str:
+    """The numbers of a folded node, or what its name ends in."""
+    found = _NUMBERS.search(node.name)
+    return found[1] or found[2] if found else ""
 
 
 def _name(node: Node) -> str:

@@ -139,6 +139,12 @@ def test_an_odd_block_shows_only_what_it_alone_has():
     assert encoder.count(" q: Linear") == 1
 
 
+def test_an_odd_block_whose_siblings_are_not_selected_is_shown_whole():
+    text = page(select(built("t5-small"), "encoder.block.0"), 100)
+    assert "block 0 alone has relative_attention_bias" in text
+    assert "q: Linear(512 -> 512)" in text
+
+
 def rows(text: str) -> list[tuple[int, int, float]]:
     """The number in the column of parameters, the repeats before it and the share of each row, where it has them."""
     found = re.findall(r" (?:(\d+) x )?([\d,]+) +(<?[\d.]+)%$", text, flags=re.MULTILINE)
