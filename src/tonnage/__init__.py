@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import find_card as find_card
     from tonnage.pipeline import flops as flops
     from tonnage.pipeline import params as params
+    from tonnage.pipeline import structure as structure
     from tonnage.pipeline import weigh as weigh
     from tonnage.recording import Recording as Recording
     from tonnage.report import Report as Report
@@ -28,6 +29,7 @@ _HOMES = {
     "find_card": "tonnage.gpus",
     "flops": "tonnage.pipeline",
     "params": "tonnage.pipeline",
+    "structure": "tonnage.pipeline",
     "virtual_gpu": "tonnage.virtual",
     "weigh": "tonnage.pipeline",
 }

@@ -17,6 +17,7 @@ from tonnage.cli.flops import flops
 from tonnage.cli.gpus import gpus
 from tonnage.cli.params import params
 from tonnage.cli.show import show
+from tonnage.cli.structure import structure
 from tonnage.cli.weigh import weigh
 from tonnage.errors import EXIT_NOT_DONE, EXIT_OK, TonnageError
 
@@ -29,7 +30,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, params, flops, show, gpus):
+for command in (weigh, structure, params, flops, show, gpus):
     tonnage.add_command(command)
 
 

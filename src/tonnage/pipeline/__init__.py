@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tonnage.pipeline.counting import params as params
+from tonnage.pipeline.structuring import structure as structure
 from tonnage.pipeline.weighing import weigh as weigh
 from tonnage.pipeline.working import flops as flops

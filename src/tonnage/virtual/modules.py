@@ -90,13 +90,22 @@ class ModuleTracker:
         return out
 
     def watch(self, root: nn.Module) -> None:
-        """Names the modules and parameters of `root` by their paths in it."""
+        """Names the modules and parameters of `root` by their paths in it.
+
+        A module that was called before it became a part of `root` (parametrizations are, while a model is built) is no
+        root of its own any more.
+        """
+        inside = set(root.modules()) - {root}
+        former = [ref for ref in self._roots if ref() in inside]
+        self._roots = [ref for ref in self._roots if ref not in former]
         if all(known() is not root for known in self._roots):
             self._roots.append(weakref.ref(root))
         for path, module in root.named_modules():
             if module not in self._index:
                 self._index[module] = len(self.modules)
                 self.modules.append(module_of(path, module))
+            elif former:
+                self.modules[self._index[module]] = module_of(path, module)
         self.tag_members()
 
     def tag_members(self) -> None:
