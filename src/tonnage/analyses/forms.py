@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import Any
 
 from msgspec import Struct
 
@@ -70,7 +71,9 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     `held` names sizes that the formula does not vary, each with the reason, and `settings` the flags that decide what
     there is to count, with their values here: it holds for these. `moves` names sizes that stand in the formula
     through another one, in proportion to which they have to move ({"word_embed_proj_dim": "hidden_size"}). `whole`
-    are the parts of the formula that have to be whole numbers.
+    are the parts of the formula that have to be whole numbers, `apart` pairs of sizes that must not be equal, because
+    the architecture is another one where they are. `switches` are flags that add or take away something: where one has
+    the other value than in `settings`, its formula is to be added. `aliases` are further names of sizes.
     """
 
     formula: str
@@ -85,6 +88,9 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     settings: dict[str, str]
     moves: dict[str, str]
     whole: list[str]
+    apart: list[tuple[str, str]] = []
+    switches: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     reason: str = ""
     known: Known = "exact"
 
@@ -92,13 +98,24 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     def proved(self) -> bool:
         return bool(self.proofs) and all(proof.holds for proof in self.proofs)
 
-    def evaluate(self, **fields: int) -> int:
+    def evaluate(self, **fields: Any) -> int:
         """The number of parameters with these fields of the config, all others as they are in this model.
 
-        Fields go by their names in the config ("hidden_size", "text_config.hidden_size", "depths[2]") or by their
-        symbols. BadOption for a field that the formula does not vary, or for sizes at which it does not hold.
+        Fields go by their names in the config ("hidden_size", "text_config.hidden_size", "depths[2]"; a list or a part
+        of the config may be given whole) or by their symbols. BadOption for a field that the formula does not vary, or
+        for sizes at which it does not hold.
         """
-        return round(sum(self.terms(**fields)))
+        given = dict(_flat(fields))
+        switched = [name for name in self.switches if str(given.get(name, self.settings[name])) != self.settings[name]]
+        if len(switched) > 1:
+            raise BadOption(
+                f"{' and '.join(switched)} are both other than in this model, and what they add together is not known",
+                hint="switch one at a time, or derive the formula for a config with these settings",
+            )
+        sizes = {name: value for name, value in given.items() if name not in switched}
+        values = self._values(sizes)
+        extra = sum((parse(self.switches[name]).evaluate(values) for name in switched), Fraction())
+        return round(sum(self.terms(**sizes)) + extra)
 
     def terms(self, **fields: int) -> list[Fraction]:
         """What each component comes to with these fields, in the order of `components`."""
@@ -115,13 +132,21 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     def _values(self, fields: Mapping[str, int]) -> dict[str, int]:
         """Every symbol's number: as given, else as it follows from others, else as it is in this model."""
         by_symbol = {symbol.symbol: symbol.field for symbol in self.symbols}
-        given = {by_symbol.get(name, name): value for name, value in fields.items()}
+        named = {by_symbol.get(name, name): value for name, value in fields.items()}
+        given = {name if name in self.sizes else self.aliases.get(name, name): value for name, value in named.items()}
         for name, value in given.items():
             self._check(name, value, given)
         values = {s.symbol: given.get(s.field, s.value) for s in self.symbols}
         for symbol in self.symbols:
             if symbol.definition and symbol.field not in given:
                 values[symbol.symbol] = _whole(symbol.definition, parse(symbol.definition).evaluate(values))
+        sizes = {**self.sizes, **given, **{s.field: values[s.symbol] for s in self.symbols}}
+        for one, other in self.apart:
+            if sizes[one] == sizes[other]:
+                raise BadOption(
+                    f"the formula holds where {one} and {other} differ, and both are {sizes[one]}",
+                    hint="with equal sizes the model is built otherwise: derive the formula for such a config",
+                )
         return values
 
     def _check(self, name: str, value: int, given: Mapping[str, int]) -> None:
@@ -149,6 +174,17 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
                     f"the formula holds where {follower} and {leader} stay in proportion",
                     hint=f"give both, {follower} = {leader}*{Fraction(self.sizes[follower], after)}",
                 )
+
+
+def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Lists by their elements, parts of a config by their fields."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", item) for inner, item in _flat(value))
+        elif isinstance(value, (list, tuple)):
+            yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+        else:
+            yield name, value
 
 
 def _whole(text: str, value: Fraction) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 from math import prod
 
 import sympy
@@ -20,6 +21,8 @@ from tonnage.analyses.closed_form.writing import collected, folded, written
 from tonnage.analyses.forms import Component, ParameterForm, Proof, Symbol
 from tonnage.trace import Module
 
+_MOST_PAIRED = 12
+"""Sizes that are made equal to each other, two at a time, to see whether that makes another model."""
 _ROUNDS = 5
 """How often a form whose proof fails is tried again without the size that it fails in."""
 
@@ -29,7 +32,7 @@ class Question:
     """What is asked about: its sizes, and its tables of parameters and their shapes at other sizes.
 
     `following` are sizes that follow from `sizes` unless they are given; `follow` answers what they are at other sizes.
-    `flags` are switches by name, each with its value.
+    `flags` are switches by name, each with its value; `aliases` are other names that sizes go by.
     """
 
     sizes: Mapping[str, int]
@@ -37,6 +40,7 @@ class Question:
     following: Mapping[str, int] = field(default_factory=dict)
     follow: Callable[[Changes], Mapping[str, int] | None] = lambda changes: {}
     flags: Mapping[str, bool] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,59 @@ def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
         if not divisors:
             held |= why
             derived = None
-    return _Writer(question, found, {**held, **found.derived.held}, trials, modules).form()
+    limits = _Limits(apart=_apart(found), switches=_switches(question, found))
+    return _Writer(question, found, {**held, **found.derived.held}, trials, limits, modules).form()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Where the form does not hold: sizes that must not be equal, and flags, with what to add under the other value.
+
+    What a flag adds is None where it is no polynomial of the same sizes.
+    """
+
+    apart: list[tuple[str, str]]
+    switches: Mapping[str, sympy.Expr | None]
+
+
+def _apart(found: _Found) -> list[tuple[str, str]]:
+    """Pairs of sizes that make another architecture where they are equal, and not where they are not."""
+    survey, pairs = found.derived.survey, []
+    directions = [d for d in found.derived.directions if not d.repeats and len(d.moved) == 1]
+    for one, other in permutations(directions[:_MOST_PAIRED], 2):
+        equal = other.levels[0]
+        if equal in one.levels or (other.field, one.field) in pairs:
+            continue
+        table, beside = (survey.near({one.field: value}) for value in (equal, 2 * equal))
+        if table is None or beside is None or same_kind(found.derived, table) or not same_kind(found.derived, beside):
+            continue
+        if found.predict({**survey.settled, one.field: equal}) != total_of(table):
+            pairs.append((one.field, other.field))
+    return pairs
+
+
+def _switches(question: Question, found: _Found) -> dict[str, sympy.Expr | None]:
+    """The flags without which something else would be counted, and what is then to be added."""
+    survey = found.derived.survey
+    fixed = {name: found.sizes[name] for name in found.definitions}
+    base = survey.near({})
+    switches: dict[str, sympy.Expr | None] = {}
+    for name, value in question.flags.items():
+        other = {**fixed, name: not value}
+        if question.ask({**other, **survey.settled}) not in (None, base):
+            derived = derive(lambda changes, other=other: question.ask({**other, **changes}), survey.sizes)  # type: ignore[misc]
+            switches[name] = _difference(question, found, derived, {name: not value})
+    return switches
+
+
+def _difference(question: Question, found: _Found, derived: Derived, other: Changes) -> sympy.Expr | None:
+    """What the flag adds, proved at one configuration that neither form was derived from."""
+    added = sympy.expand(derived.total - found.derived.total)
+    if not added.free_symbols <= set(found.derived.symbols.values()):
+        return None
+    switched = replace(found, derived=derived)
+    trials = prove(derived, lambda changes: question.ask({**other, **changes}), switched.predict)
+    return added if trials and all(trial.predicted == trial.counted for trial in trials) else None
 
 
 def _remembering(ask: Ask) -> Ask:
@@ -158,9 +214,10 @@ class _Writer:
         found: _Found,
         held: Mapping[str, str],
         trials: Sequence[Trial],
+        limits: _Limits,
         modules: Sequence[Module],
     ) -> None:
-        self.question, self.found, self.held, self.trials = question, found, held, trials
+        self.question, self.found, self.held, self.trials, self.limits = question, found, held, trials, limits
         self.modules = {module.path: module for module in modules}
         self.derived = found.derived
         self.sizes = found.sizes
@@ -171,10 +228,11 @@ class _Writer:
     def form(self) -> ParameterForm:
         components = self._components()
         pieces = [(self._lettered(part.times), self._lettered(part.each)) for part in self.derived.parts]
-        formula = collected(pieces) if self._used() else ""
+        batch = sympy.Symbol(self.letters["B"]) if "B" in self.letters else None
+        formula = collected(pieces, outer=batch) if self._used() else ""
         return ParameterForm(
             formula=formula,
-            substituted=collected(pieces, self.values),
+            substituted=collected(pieces, self.values, outer=batch),
             latex=latex_of(formula),
             total=total_of(self._table()),
             symbols=list(self._symbols()),
@@ -182,9 +240,12 @@ class _Writer:
             proofs=[Proof(changes=t.changes, predicted=t.predicted, counted=t.counted) for t in self.trials],
             sizes=dict(self.sizes),
             held=dict(self.held),
-            settings=self._settings(),
+            settings={name: str(self.question.flags[name]) for name in self.limits.switches},
             moves={f: d.field for d in self.derived.directions for f in d.moved if f != d.field},
             whole=self._whole(),
+            apart=self.limits.apart,
+            switches={n: written(self._lettered(e)) for n, e in self.limits.switches.items() if e is not None},
+            aliases={n: size for n, size in self.question.aliases.items() if size in self.sizes},
             reason="" if formula else self._reason(),
         )
 
@@ -221,17 +282,6 @@ class _Writer:
     def _lettered(self, expression: sympy.Expr) -> sympy.Expr:
         """With letters for the names of fields."""
         return expression.xreplace({s: sympy.Symbol(self.letters[str(s)]) for s in expression.free_symbols})
-
-    def _settings(self) -> dict[str, str]:
-        """The flags without which something else would be counted."""
-        survey = self.derived.survey
-        fixed = {name: self.sizes[name] for name in self.found.definitions}
-        base = self.question.ask({**fixed, **survey.settled})
-        return {
-            name: str(value)
-            for name, value in self.question.flags.items()
-            if self.question.ask({**fixed, **survey.settled, name: not value}) not in (None, base)
-        }
 
     def _whole(self) -> list[str]:
         fractions = {

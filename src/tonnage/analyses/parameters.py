@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from math import prod
+from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -52,7 +53,7 @@ class ParameterCount(Struct, frozen=True, kw_only=True, dict=True):
         """The closed form of the total in symbols; "" where there is none."""
         return self.form.formula if self.form else ""
 
-    def evaluate(self, **fields: int) -> int:
+    def evaluate(self, **fields: Any) -> int:
         """The total with these fields of the config, all others as they are: see `ParameterForm.evaluate`."""
         if self.form is None:
             raise BadOption("nothing says which sizes the parameters follow", hint="weigh the model itself")

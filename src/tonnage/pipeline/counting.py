@@ -107,4 +107,5 @@ def _varied(variation: Variation) -> Question:
         following=variation.following,
         follow=follow,
         flags={name: value for name, value in variation.settings.items() if isinstance(value, bool)},
+        aliases=variation.aliases,
     )

@@ -118,11 +118,12 @@ def _modules(compute: Compute, glyphs: Glyphs, depth: int | None) -> Table:
     rows = _shown(folded(working), depth)
     backward = ["backward MACs"] if compute.backward.macs else []
     table = _table("module, with all it calls", "calls", "MACs", *backward, "share")
-    for row in rows:
-        macs, back = (sum(getattr(m, name) for m in row.modules) for name in ("macs", "backward_macs"))
+    rows = [row for row in rows if not _only_passes_on(row, rows)]
+    for row, name in zip(rows, _names(rows), strict=True):
+        macs, back = (sum(getattr(m, what) for m in row.modules) for what in ("macs", "backward_macs"))
         share = macs / compute.macs if compute.macs else 0.0
         table.add_row(
-            Text(glyphs.clean(_name(row))),
+            Text(glyphs.clean(name)),
             f"{sum(m.calls for m in row.modules):,}",
             f"{macs:,}",
             *([f"{back:,}"] if backward else []),
@@ -134,6 +135,19 @@ def _modules(compute: Compute, glyphs: Glyphs, depth: int | None) -> Table:
     return table
 
 
+def _only_passes_on(row: Folded, rows: Sequence[Folded]) -> bool:
+    """Whether a row that follows it is all that it does: an encoder that is nothing but its layers."""
+    return any(
+        other.path.startswith(f"{row.path}.") and _work(other) == _work(row) and row.path
+        for other in rows
+        if other != row
+    )
+
+
+def _work(row: Folded) -> tuple[int, int]:
+    return sum(module.macs for module in row.modules), sum(module.backward_macs for module in row.modules)
+
+
 def _shown(rows: Sequence[Folded], depth: int | None) -> list[Folded]:
     """The rows down to `depth`; by default the deepest with which there are few enough, and one at the least."""
     if depth is None:
@@ -143,12 +157,18 @@ def _shown(rows: Sequence[Folded], depth: int | None) -> list[Folded]:
     return [row for row in rows if row.depth <= depth]
 
 
-def _name(row: Folded) -> str:
-    kind = row.modules[0].type
-    if not kind:
-        return "outside of every module"
-    times = f"{len(row.modules)} x " if len(row.modules) > 1 else ""
-    return f"{row.path}: {times}{kind}" if row.path else kind
+def _names(rows: Sequence[Folded]) -> Iterator[str]:
+    """Each row under the nearest row that holds it, by the rest of its path."""
+    above: list[str] = []
+    for row in rows:
+        kind = row.modules[0].type
+        while above and above[-1] and not row.path.startswith(f"{above[-1]}."):
+            above.pop()
+        rest = row.path.removeprefix(above[-1] if above else "").removeprefix(".")
+        times = f"{len(row.modules)} x " if len(row.modules) > 1 else ""
+        yield ("  " * len(above) + f"{rest}: {times}{kind}" if rest else kind) if kind else "outside of every module"
+        if kind:
+            above.append(row.path)
 
 
 def _operators(compute: Compute, glyphs: Glyphs) -> Table:

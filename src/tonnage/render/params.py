@@ -125,8 +125,13 @@ def _symbol(symbol: Symbol) -> str:
 
 
 def _conditions(form: ParameterForm) -> Iterator[str]:
-    if form.settings:
-        yield ", ".join(f"{name}={value}" for name, value in form.settings.items())
+    fixed = [f"{name}={value}" for name, value in form.settings.items() if name not in form.switches]
+    if fixed:
+        yield ", ".join(fixed)
+    for name, added in form.switches.items():
+        yield f"{name}={form.settings[name]}; otherwise + {added}".replace("+ -", "- ")
+    for one, other in form.apart:
+        yield f"{one} other than {other}"
     if form.whole:
         yield f"whole {', '.join(form.whole)}"
     for follower, leader in form.moves.items():

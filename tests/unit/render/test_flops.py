@@ -176,19 +176,30 @@ def test_modules_that_repeat_are_one_row_of_their_sum():
     for row in (
         r"outside of every module +1 +100 +0 +6\.2%",
         r"Net +1 +1,500 +3,000 +93\.8%",
-        r"layer\.\{0-2\}: 3 x Block +3 +1,500 +3,000 +93\.8%",
-        r"layer\.\{0-2\}\.linear: 3 x Linear +3 +1,500 +3,000 +93\.8%",
+        r"  layer\.\{0-2\}\.linear: 3 x Linear +3 +1,500 +3,000 +93\.8%",
         r"1 without MACs",
     ):
         assert re.search(f"^{row}$", text, re.MULTILINE), row
 
 
 @pytest.mark.parametrize(
-    ("depth", "shown"), [(1, []), (2, ["layer.{0-2}"]), (3, ["layer.{0-2}", "layer.{0-2}.linear"])]
+    ("depth", "shown"), [(1, []), (2, ["  layer.{0-2}: 3 x Block"]), (3, ["  layer.{0-2}.linear: 3 x Linear"])]
 )
-def test_depth(depth, shown):
+def test_a_row_that_only_passes_on_gives_way_to_what_it_passes_to(depth, shown):
     text = page(handmade(), depth=depth)
-    assert re.findall(r"^(layer\S*):", text, re.MULTILINE) == shown
+    assert re.findall(r"^( +layer\S*: 3 x \w+)", text, re.MULTILINE) == shown
+
+
+def test_rows_stand_under_what_holds_them():
+    modules = [
+        module("", 1600, "Net"),
+        module("block", 1500, "Block"),
+        module("block.up", 1000),
+        module("block.down", 500),
+        module("head", 100),
+    ]
+    text = page(handmade(by_module=modules), depth=3)
+    assert re.findall(r"^( *[\w.]+): ", text, re.MULTILINE) == ["  block", "    up", "    down", "  head"]
 
 
 def test_the_most_work_and_the_others():
@@ -224,9 +235,8 @@ def test_a_crowded_page_says_what_it_leaves_out():
 
 def test_user_text_is_never_markup():
     modules = [module("", 1600, "Net"), module(HOSTILE, 1600)]
-    text = page(
-        handmade(by_module=modules, unsupported=[msgspec.structs.replace(UNKNOWN, module=HOSTILE)]), title=HOSTILE
-    )
+    compute = handmade(by_module=modules, unsupported=[msgspec.structs.replace(UNKNOWN, module=HOSTILE)])
+    text = compute_page(reported(compute, name=HOSTILE), Stream(), width=80)
     assert text.count("[bold]x[/] </script> \\x1b[31m naïve 模型") == 3
     assert "\x1b" not in text
 

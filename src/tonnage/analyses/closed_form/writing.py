@@ -19,11 +19,18 @@ def written(expression: sympy.Expr, values: Values = None) -> str:
     return _joined(_term(term, values) for term in terms)
 
 
-def collected(pieces: Iterable[tuple[sympy.Expr, sympy.Expr]], values: Values = None) -> str:
+def collected(
+    pieces: Iterable[tuple[sympy.Expr, sympy.Expr]], values: Values = None, *, outer: sympy.Symbol | None = None
+) -> str:
     """Sums that occur several times each: "V*H + H + L*(4*H^2 + 9*H)" from (times, sum) pairs.
 
-    What occurs once stands first and is added up; equal `times` are put together.
+    What occurs once stands first and is added up; equal `times` are put together. A symbol `outer` that is a factor of
+    everything stands before a bracket around all: "B*(V*H + L*(4*H^2 + 9*H))".
     """
+    pieces = list(pieces)
+    if outer is not None and all(_is_factor(outer, each) for _, each in pieces):
+        inside = collected([(times, sympy.expand(each / outer)) for times, each in pieces], values)
+        return f"{outer if values is None else values[str(outer)]}*({inside})"
     sums: dict[sympy.Expr, sympy.Expr] = {sympy.Integer(1): sympy.Integer(0)}
     for times, each in pieces:
         factor, repeats = times.as_content_primitive() if each.free_symbols or times.free_symbols else (times, 1)
@@ -31,6 +38,10 @@ def collected(pieces: Iterable[tuple[sympy.Expr, sympy.Expr]], values: Values = 
             factor, repeats = sympy.Integer(1), factor
         sums[sympy.sympify(repeats)] = sums.get(repeats, 0) + factor * each
     return _joined(_repeated(times, sympy.expand(each), values) for times, each in sums.items() if each != 0)
+
+
+def _is_factor(symbol: sympy.Symbol, expression: sympy.Expr) -> bool:
+    return all(term.as_powers_dict()[symbol] >= 1 for term in sympy.Add.make_args(sympy.expand(expression)))
 
 
 def _repeated(times: sympy.Expr, each: sympy.Expr, values: Values) -> str:

@@ -30,6 +30,7 @@ class ConfigVariation(Variation):
         given = dict(_sizes(self._given, full))
         self.fields = given | {name: size for name, size in _sizes(full, full) if name not in given}
         self.following = {}
+        self.aliases = dict(type(workload.config).attribute_map)
         self.settings = {name: value for name, value in _flat(full) if name not in self.fields}
         self._find_following()
 

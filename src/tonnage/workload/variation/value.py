@@ -24,13 +24,14 @@ class Impossible(Exception):
 class Variation(ABC):
     """A subject by its sizes: `fields` are those that whoever made it gave, by name, with their values.
 
-    `following` are sizes that follow from others unless they are given (a head size that is not in the config), and
-    `settings` everything else that was given or can be: flags, names.
+    `following` are sizes that follow from others unless they are given (a head size that is not in the config),
+    `settings` everything else that was given or can be: flags, names. `aliases` are further names of fields.
     """
 
     fields: Mapping[str, int]
     following: Mapping[str, int]
     settings: Mapping[str, Any]
+    aliases: Mapping[str, str] = {}
 
     @abstractmethod
     def construct(self, changes: Changes) -> nn.Module:
