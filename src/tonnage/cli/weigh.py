@@ -44,7 +44,7 @@ def weigh(subjects: tuple[str, ...], json_file: str | None, saved: str | None, *
     """
     from tonnage.report import reports_to_json, save_reports
 
-    reports = [_weigh(subject, options) for subject in subjects]
+    reports = [_weigh(subject, options, forms=len(subjects) == 1) for subject in subjects]
     if saved is not None:
         save_reports(saved, reports)
     if json_file is not None:
@@ -57,12 +57,15 @@ def weigh(subjects: tuple[str, ...], json_file: str | None, saved: str | None, *
     return EXIT_OK if fit else EXIT_CHECK_FAILED
 
 
-def _weigh(subject: str, options: dict[str, Any]) -> Report:
+def _weigh(subject: str, options: dict[str, Any], *, forms: bool) -> Report:
+    """The report; its closed forms are derived where the page shows them."""
     with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the report
         say(f"{subject}: loading PyTorch")
         from tonnage import pipeline
 
-        return pipeline.weigh(subject, **options, progress=lambda stage: say(f"{subject}: {stage}"))
+        report = pipeline.weigh(subject, **options, progress=lambda stage: say(f"{subject}: {stage}"))
+        say(f"{subject}: deriving the closed forms")
+        return report.settled() if forms else report
 
 
 def _write_json(json_file: str, text: str) -> None:

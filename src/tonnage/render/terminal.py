@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from tonnage.analyses.compute import Compute
+from tonnage.analyses.forms import ComputeForm, ParameterForm
 from tonnage.analyses.verdict import Verdict
 from tonnage.render.comparison import STYLES, comparison
 from tonnage.render.header import header
@@ -17,7 +19,7 @@ from tonnage.render.notes import LABEL, listed, paragraph, wrapped
 from tonnage.render.scenario import scenario_line
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
 from tonnage.report import Report
-from tonnage.units import format_bytes, format_count, short_count
+from tonnage.units import format_bytes, format_count, format_work, short_count
 
 SCREEN = 45
 """Lines of a page."""
@@ -58,7 +60,9 @@ def _print_page(console: Console, report: Report, glyphs: Glyphs, most: int) -> 
         console.print(Text(part))
     console.print()
     counts = [wrapped(console, line, console.width - LABEL, most=1)[0] for line in _parameters(report, glyphs)]
-    paragraph(console, "parameters", counts)
+    paragraph(console, "parameters", counts + _formula(console, report.parameters.derived))
+    console.print()
+    paragraph(console, "compute", [*_work(report.compute), *_formula(console, report.compute.derived)])
     console.print()
     instant = glyphs.clean(report.memory.peak.instant)
     paragraph(console, "peak", wrapped(console, instant, console.width - LABEL, most=2))
@@ -83,6 +87,22 @@ def _parameters(report: Report, glyphs: Glyphs) -> list[str]:
         ", ".join(f"{glyphs.clean(dtype)} {format_bytes(size)}" for dtype, size in count.bytes_by_dtype.items()),
     ]
     return [line for line in lines if line]
+
+
+def _formula(console: Console, form: ParameterForm | ComputeForm | None) -> list[str]:
+    """The closed form, if one was derived, in at most two lines."""
+    if form is None or not form.formula:
+        return []
+    return wrapped(console, f"= {form.formula}", console.width - LABEL, most=2)
+
+
+def _work(compute: Compute) -> Iterator[str]:
+    least = "at least " if compute.at_least else ""
+    forward, flops = format_work(compute.macs, "MAC"), format_work(compute.flops, "FLOP")
+    yield f"{least}{format_count(compute.macs)} MACs forward ({forward}, {flops}); {compute.known}"
+    if compute.step_macs != compute.macs:
+        backward = format_count(compute.backward.macs)
+        yield f"{least}{format_count(compute.step_macs)} MACs in the step, backward {backward}"
 
 
 def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
