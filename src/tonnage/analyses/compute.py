@@ -127,7 +127,7 @@ def account_compute(recording: Recording) -> Compute:
     """
     trace = recording.trace
     step = last_step(trace)
-    costs = _costs(trace.ops[step.begin : step.end])
+    costs = costs_of(trace.ops[step.begin : step.end])
     works = _works(step, costs)
     forward = works["forward"]
     return Compute(
@@ -147,7 +147,7 @@ def account_compute(recording: Recording) -> Compute:
 
 def macs_of(ops: Sequence[Op]) -> int:
     """The multiply-accumulates of some operators that ran one after the other."""
-    return sum(map(_macs, _costs(ops)))
+    return sum(map(_macs, costs_of(ops)))
 
 
 def products_by_module(ops: Sequence[Op]) -> dict[int, tuple[int, ...]]:
@@ -156,7 +156,7 @@ def products_by_module(ops: Sequence[Op]) -> dict[int, tuple[int, ...]]:
     Results times length are the multiply-accumulates. Modules without any are left out.
     """
     work: dict[int, list[Cost]] = {}
-    for op, found in zip(ops, _costs(ops), strict=True):
+    for op, found in zip(ops, costs_of(ops), strict=True):
         if isinstance(found, Cost) and found.macs:
             work.setdefault(op.module, []).append(found)
     return {module: _factors(costs) for module, costs in work.items()}
@@ -169,7 +169,7 @@ def _factors(costs: Sequence[Cost]) -> tuple[int, ...]:
     return (sum(cost.macs for cost in costs),)
 
 
-def _costs(ops: Sequence[Op]) -> list[Cost | Unknown]:
+def costs_of(ops: Sequence[Op]) -> list[Cost | Unknown]:
     """The cost of each; a distinct operator, of which a long run has few, is asked for once."""
     padding = Padding()
     known: dict[int, Cost | Unknown] = {}
