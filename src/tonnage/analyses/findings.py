@@ -24,7 +24,7 @@ from tonnage.trace import Module, Op, Trace
 
 LayerKind = Literal["convolution", "linear", "embedding", "batched", "recurrent", "norm", "other"]
 
-_PLURALS: dict[LayerKind, str] = {
+PLURALS: dict[LayerKind, str] = {
     "convolution": "convolutions",
     "linear": "linear layers",
     "embedding": "embeddings",
@@ -84,19 +84,21 @@ def where_the_work_is(shares: Sequence[KindShare]) -> str:
     worker = max(shares, key=lambda share: share.macs)
     if 2 * holder.parameters < parameters or 2 * worker.macs < macs:
         return ""
-    held = f"The {_PLURALS[holder.kind]} hold {percent(holder.parameters, parameters)} of the parameters"
+    held = f"The {PLURALS[holder.kind]} hold {percent(holder.parameters, parameters)} of the parameters"
     done = f"do {percent(worker.macs, macs)} of the multiply-accumulates."
-    return f"{held} and {done}" if holder is worker else f"{held}, the {_PLURALS[worker.kind]} {done}"
+    return f"{held} and {done}" if holder is worker else f"{held}, the {PLURALS[worker.kind]} {done}"
 
 
 def percent(part: int, whole: int) -> str:
-    """`part` of `whole` in whole percent; nearly all is not all.
+    """`part` of `whole` in whole percent; nearly all is not all, and little is not nothing.
 
-    >>> percent(123_642_856, 138_357_544), percent(9_999, 10_000), percent(5, 5)
-    ('89 %', 'over 99 %', '100 %')
+    >>> percent(123_642_856, 138_357_544), percent(9_999, 10_000), percent(5, 5), percent(1, 999)
+    ('89 %', 'over 99 %', '100 %', 'under 1 %')
     """
     rounded = (200 * part + whole) // (2 * whole)
-    return "over 99 %" if rounded == 100 and part < whole else f"{rounded} %"
+    if rounded == 100 and part < whole:
+        return "over 99 %"
+    return "under 1 %" if part and not rounded else f"{rounded} %"
 
 
 def _parameters(trace: Trace) -> Counter[LayerKind]:

@@ -82,5 +82,6 @@ def test_nothing_ran() -> None:
     assert find_where_the_work_is(Trace()).shares == []
 
 
-def test_percent_rounds_halves_up_and_never_to_all() -> None:
+def test_percent_rounds_halves_up_and_never_to_all_or_nothing() -> None:
     assert [percent(part, 200) for part in (0, 1, 2, 199, 200)] == ["0 %", "1 %", "1 %", "over 99 %", "100 %"]
+    assert percent(1, 201) == "under 1 %"

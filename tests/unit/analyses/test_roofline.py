@@ -158,6 +158,7 @@ def test_what_torch_itself_says_of_tf32() -> None:
 def test_an_unknown_peak_is_said_and_leaves_a_bound_of_memory() -> None:
     found = account_roofline(recorded([product(1000, 1000, 1000, dtype="bfloat16")]), T4)
     assert found.forward.seconds == pytest.approx(6e6 / 320e9)
+    assert [layer.step.limit for layer in found.layers] == ["unknown"]
     assert [(missing.what, missing.reason) for missing in found.missing] == [
         (
             "the time of matrix products in bfloat16",
@@ -171,6 +172,7 @@ def test_an_unknown_bandwidth_is_said(card: Card) -> None:
     assert found.forward.seconds == pytest.approx(2000 / 1e12)
     assert [missing.what for missing in found.missing] == ["the time of memory"]
     assert found.peaks[0].ridge is None
+    assert found.step.limit == "unknown"
 
 
 def test_an_operator_without_a_cost_is_said(card: Card) -> None:

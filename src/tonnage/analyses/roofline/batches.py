@@ -98,7 +98,7 @@ def _is_straight(batches: Sequence[int], loads: Sequence[Load]) -> bool:
 
 def _lines(batches: Sequence[int], loads: tuple[Load, Load], speeds: Speeds) -> list[_Line]:
     """Seconds of products, other arithmetic and bytes, each a line through its values at the first two batches."""
-    first, second = map(speeds.seconds, loads)
+    first, second = (speeds.seconds(load)[:3] for load in loads)
     lines = []
     for low, high in zip(first, second, strict=True):
         each = (high - low) / (batches[1] - batches[0])

@@ -22,7 +22,7 @@ _FLOATING = re.compile(r"b?float|complex")
 
 _PLURALS = {"matrix product": "matrix products", "convolution": "convolutions", "recurrent": "recurrent layers"}
 
-Limit = Literal["compute", "memory"]
+Limit = Literal["compute", "memory", "unknown"]
 
 
 class Bound(Struct, frozen=True, kw_only=True):
@@ -31,7 +31,8 @@ class Bound(Struct, frozen=True, kw_only=True):
     `flops` are all of them, products and others; `bytes_moved` is every input read once and every output written once.
     `seconds` takes for each operator the longer of its arithmetic at the peak and its bytes at the bandwidth;
     `compute_seconds` and `memory_seconds` are these two alone, and `product_seconds` the products alone: no cache and
-    no fusion of kernels makes that part shorter.
+    no fusion of kernels makes that part shorter. `unknown`: for some of it the card's speed is not known, and it takes
+    no time here.
     """
 
     flops: int
@@ -40,6 +41,7 @@ class Bound(Struct, frozen=True, kw_only=True):
     compute_seconds: float
     memory_seconds: float
     product_seconds: float
+    unknown: bool = False
 
     @property
     def intensity(self) -> float | None:
@@ -49,6 +51,8 @@ class Bound(Struct, frozen=True, kw_only=True):
     @property
     def limit(self) -> Limit:
         """What takes longer: for one operator, which side of the ridge its intensity is on."""
+        if self.unknown:
+            return "unknown"
         return "compute" if self.compute_seconds > self.memory_seconds else "memory"
 
 
@@ -109,6 +113,15 @@ def load_of(op: Op, cost: Cost) -> Load:
     return Load(FLOPS_PER_MAC * (cost.macs + again), cost.flops + cost.bias, cost.bytes_moved, cost.kind, dtype)
 
 
+class Seconds(NamedTuple):
+    """The three can overlap. What has no known speed takes 0, and makes the whole `unknown`."""
+
+    products: float
+    other: float
+    memory: float
+    unknown: bool
+
+
 class Speeds:
     """A card's peaks and bandwidth, each peak looked up once."""
 
@@ -116,19 +129,21 @@ class Speeds:
         self.card = card
         self.used: dict[tuple[str, str], Peak] = {}
 
-    def seconds(self, load: Load) -> tuple[float, float, float]:
-        """Of the products, the other arithmetic and the bytes; 0 for what is not known. All three can overlap."""
+    def seconds(self, load: Load) -> Seconds:
         products = self._at_peak(load.product_flops, load.kind, load.dtype)
         other = self._at_peak(load.other_flops, OTHER, load.dtype if load.dtype == "float64" else "float32")
-        return products, other, load.bytes_moved / self.card.bandwidth if self.card.bandwidth else 0.0
+        bandwidth = self.card.bandwidth
+        memory = load.bytes_moved / bandwidth if bandwidth else None if load.bytes_moved else 0.0
+        times = (products, other, memory)
+        return Seconds(products or 0.0, other or 0.0, memory or 0.0, unknown=None in times)
 
-    def _at_peak(self, flops: int, work: str, dtype: str) -> float:
+    def _at_peak(self, flops: int, work: str, dtype: str) -> float | None:
         if not flops:
             return 0.0
         peak = self.used.get((work, dtype))
         if peak is None:
             peak = self.used[work, dtype] = peak_of(work, dtype, self.card)
-        return flops / peak.flops_per_second if peak.flops_per_second else 0.0
+        return flops / peak.flops_per_second if peak.flops_per_second else None
 
 
 @dataclass
@@ -139,24 +154,28 @@ class _Tally:
     compute_seconds: float = 0.0
     memory_seconds: float = 0.0
     product_seconds: float = 0.0
+    unknown: bool = False
 
-    def add(self, load: Load, products: float, other: float, memory: float) -> None:
-        compute = max(products, other)
+    def add(self, load: Load, seconds: Seconds) -> None:
+        compute = max(seconds.products, seconds.other)
         self.flops += load.product_flops + load.other_flops
         self.bytes_moved += load.bytes_moved
-        self.seconds += max(compute, memory)
+        self.seconds += max(compute, seconds.memory)
         self.compute_seconds += compute
-        self.memory_seconds += memory
-        self.product_seconds += products
+        self.memory_seconds += seconds.memory
+        self.product_seconds += seconds.products
+        self.unknown |= seconds.unknown
 
-    def bound(self) -> Bound:
+    def bound(self, times: int = 1) -> Bound:
+        """All of it, `times` over."""
         return Bound(
-            flops=self.flops,
-            bytes_moved=self.bytes_moved,
-            seconds=self.seconds,
-            compute_seconds=self.compute_seconds,
-            memory_seconds=self.memory_seconds,
-            product_seconds=self.product_seconds,
+            flops=times * self.flops,
+            bytes_moved=times * self.bytes_moved,
+            seconds=times * self.seconds,
+            compute_seconds=times * self.compute_seconds,
+            memory_seconds=times * self.memory_seconds,
+            product_seconds=times * self.product_seconds,
+            unknown=self.unknown,
         )
 
 
@@ -184,7 +203,7 @@ def account_roofline(recording: Recording, card: Card) -> Roofline:
         module = modules.setdefault(op.module, _ModuleTally())
         tallies = [passes.setdefault(during, _Tally()), whole, module.step]
         for tally in [*tallies, module.forward] if during == "forward" else tallies:
-            tally.add(load, *seconds)
+            tally.add(load, seconds)
     return Roofline(
         card=card.name,
         bandwidth=card.bandwidth,
@@ -238,23 +257,12 @@ def _layers(trace: Trace, modules: dict[int, _ModuleTally]) -> list[LayerBound]:
             path=folded([trace.modules[index].path for index in group]),
             type=trace.modules[group[0]].type,
             modules=len(group),
-            forward=_times(modules[group[0]].forward, len(group)),
-            step=_times(modules[group[0]].step, len(group)),
+            forward=modules[group[0]].forward.bound(len(group)),
+            step=modules[group[0]].step.bound(len(group)),
         )
         for group in groups.values()
     ]
     return sorted((layer for layer in layers if layer.step.seconds), key=lambda layer: -layer.step.seconds)
-
-
-def _times(tally: _Tally, count: int) -> Bound:
-    return Bound(
-        flops=count * tally.flops,
-        bytes_moved=count * tally.bytes_moved,
-        seconds=count * tally.seconds,
-        compute_seconds=count * tally.compute_seconds,
-        memory_seconds=count * tally.memory_seconds,
-        product_seconds=count * tally.product_seconds,
-    )
 
 
 def folded(paths: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ _NAMES: dict[Kind, str] = {
     "stack": "3x3 one after another for 5x5 and larger",
     "crossed": "kx1 and 1xk for kxk",
     "separable": "depthwise separable for standard",
-    "grouped": "groups",
+    "grouped": "{groups} groups for one",
 }
 """Bottlenecks are left out: they replace two convolutions, and which two belong together is not known."""
 _STRIDE, _DILATION, _TRANSPOSED, _GROUPS = 3, 5, 6, 8
@@ -62,15 +62,19 @@ def model_what_ifs(trace: Trace, *, groups: int = 32) -> list[ModelWhatIf]:
                 LayerWhatIf(path=path, what_if=what_if, repeated=bool(path) and key in seen)
             )
             seen.add(key)
-    exchanged = [_summed(kind, by_kind[kind], len(found)) for kind in _NAMES if kind in by_kind]
+    exchanged = [
+        _summed(kind, name.format(groups=groups), by_kind[kind], len(found))
+        for kind, name in _NAMES.items()
+        if kind in by_kind
+    ]
     return sorted(exchanged, key=lambda e: e.macs_after / e.macs_before)
 
 
-def _summed(kind: Kind, layers: list[LayerWhatIf], convolutions: int) -> ModelWhatIf:
+def _summed(kind: Kind, name: str, layers: list[LayerWhatIf], convolutions: int) -> ModelWhatIf:
     first = [layer.what_if for layer in layers if not layer.repeated]
     return ModelWhatIf(
         kind=kind,
-        name=_NAMES[kind],
+        name=name,
         convolutions=convolutions,
         layers=layers,
         parameters_before=sum(what_if.before.parameters.value for what_if in first),
