@@ -7,8 +7,9 @@
 
 Each tool counts each model in a fresh process, once on CPU and once on `meta`. The model and its inputs are built
 before the clock starts. The first call stands apart; the times are the median, the smallest and the largest of the
-calls after it, five at most and as many as begin within five seconds. Rounds alternate between the tools, so a machine
-whose speed drifts moves all of them. What each call is: `tools.py`. What is right: the hand-derived numbers of the zoo.
+calls after it, five at most and as many as begin within five seconds. The tools take turns, model by model, so a
+machine whose speed drifts moves all of them. What each call is: `tools.py`. What is right: the numbers of the zoo,
+which were derived by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from models import build
 from table import Outcome, page
+from tools import TOOLS, installed
 
 ROOT = Path(__file__).parents[2]
 ZOO = {model["name"]: model for model in json.loads((ROOT / "tests/truth/zoo.json").read_text("utf-8"))["models"]}
@@ -35,9 +38,6 @@ PATIENCE = 300
 
 def count_here(tool: str, device: str, model: str) -> dict[str, Any]:
     """The answer of one tool on one model, in this process; an exception of the tool is an answer too."""
-    from models import build
-    from tools import TOOLS
-
     subject = build(model, device)
     seconds: list[float] = []
     began = time.perf_counter()
@@ -77,8 +77,6 @@ def _missing_memory(device: str, model: str) -> str:
 
 
 def main() -> None:
-    from tools import TOOLS, installed
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--models", nargs="+", choices=ZOO, default=list(ZOO))
