@@ -63,7 +63,7 @@ def count(tool: str, device: str, model: str) -> Outcome:
     except subprocess.TimeoutExpired:
         return Outcome(error=f"no answer in {PATIENCE} s")
     if ran.returncode:
-        return Outcome(error=f"exit code {ran.returncode}: {ran.stderr.strip().splitlines()[-1]}")
+        return Outcome(error=f"exit code {ran.returncode}: {ran.stderr.strip().rpartition(chr(10))[2]}")
     return Outcome(**json.loads(ran.stdout.splitlines()[-1]))
 
 

@@ -117,7 +117,7 @@ A100, T4, P100 = find_card("A100"), find_card("T4"), find_card("P100")
         ("convolution", "float32", A100, "tf32", 1),
         ("recurrent", "float32", A100, "tf32", 1),
         ("attention", "float32", A100, "tf32", 1 / 3),
-        ("attention", "float32", find_card("RTX 4090"), "fp32", 1),
+        ("attention", "float32", find_card("RTX 4090"), "tf32", 1 / 3),
         ("matrix product", "bfloat16", A100, "bf16", 1),
         ("attention", "float16", A100, "fp16", 1),
         ("other arithmetic", "bfloat16", A100, "fp32", 1),

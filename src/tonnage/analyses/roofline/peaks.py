@@ -80,15 +80,6 @@ def _single(work: str, card: Card) -> tuple[str, float, str]:
     if work in ("convolution", "recurrent"):
         return "tf32", 1, "torch.backends.cudnn.allow_tf32 is on by default"
     if work == "attention":
-        return _three_products(card)
-    return "fp32", 1, "torch.backends.cuda.matmul.allow_tf32 is off by default"
-
-
-def _three_products(card: Card) -> tuple[str, float, str]:
-    """The fused kernel for fp32 makes each product of three in TF32 on tensor cores.
-
-    ATen/native/transformers/cuda/mem_eff_attention/gemm_kernel_utils.h, DefaultGemmType: OpMultiplyAddFastF32.
-    """
-    if card.peak_flops.get("tf32", 0) > 3 * card.peak_flops.get("fp32", 0):
+        # mem_eff_attention/gemm_kernel_utils.h, DefaultGemmType for float from sm80 on: OpMultiplyAddFastF32.
         return "tf32", 1 / 3, "the fused kernel makes each product of three in TF32"
-    return "fp32", 1, "three products in TF32 for each, as the fused kernel makes them, are no faster here"
+    return "fp32", 1, "torch.backends.cuda.matmul.allow_tf32 is off by default"
