@@ -83,7 +83,7 @@ def tonnage(subject: Subject) -> Count:
     from tonnage import weigh
 
     report = weigh(subject.model, inputs=(subject.args, subject.kwargs))
-    left_out = ", ".join(missing.what for missing in report.compute.unsupported)
+    left_out = ", ".join(missing.operator for missing in report.compute.unsupported)
     return Count(report.compute.macs, report.parameters.total, left_out)
 
 
