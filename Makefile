@@ -12,6 +12,10 @@ TABLES_VENV := .venv-tables
 TABLES_READY := $(TABLES_VENV)/.ready
 TABLES_TRANSFORMERS := transformers==4.52.4
 
+# The counters that people use, for the comparison beside hand-derived counts.
+PEERS_VENV := .venv-peers
+PEERS_READY := $(PEERS_VENV)/.ready
+
 TORCH := $(shell grep '^torch==' constraints.txt)
 TORCHVISION := $(shell grep '^torchvision==' constraints.txt)
 PIP := -m pip -qq --disable-pip-version-check install
@@ -20,7 +24,7 @@ PIP := -m pip -qq --disable-pip-version-check install
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs tables bench clean
+.PHONY: help demo test lint format docs tables counts bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -57,11 +61,14 @@ docs: $(READY)  ## Write the generated parts of docs/ anew
 tables: $(TABLES_READY)  ## The published tables with the libraries of their month, to the printed digit
 	$(TABLES_VENV)/bin/python benchmarks/tables/tables.py --exact
 
+counts: $(PEERS_READY)  ## Who counts the zoo right, beside torchinfo, fvcore, torch and DeepSpeed
+	$(PEERS_VENV)/bin/python benchmarks/counts/counts.py --write docs/benchmarks/counts.md
+
 bench: $(READY)  ## Time and memory of tonnage itself
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## Remove environments, caches and output
-	rm -rf $(VENV) $(TABLES_VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TABLES_VENV) $(PEERS_VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch and torchvision go first and by their exact versions, so that no later step wants another torch.
@@ -82,4 +89,9 @@ $(READY): pyproject.toml constraints.txt
 $(TABLES_READY): pyproject.toml constraints.txt
 	$(call new_environment,$(TABLES_VENV))
 	$(TABLES_VENV)/bin/python $(PIP) --editable . $(TORCH) $(TORCHVISION) $(TABLES_TRANSFORMERS)
+	@touch $@
+
+$(PEERS_READY): pyproject.toml constraints.txt benchmarks/peers.txt
+	$(call new_environment,$(PEERS_VENV))
+	DS_BUILD_OPS=0 $(PEERS_VENV)/bin/python $(PIP) --editable . --requirement benchmarks/peers.txt
 	@touch $@

@@ -19,10 +19,13 @@ import msgspec
 from msgspec import Struct
 
 from tonnage.analyses.compute import Compute
+from tonnage.analyses.findings import Finding
 from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.memory import Memory
 from tonnage.analyses.parameters import ParameterCount
+from tonnage.analyses.roofline import Roofline, UsefulBatch
 from tonnage.analyses.verdict import Verdict
+from tonnage.analyses.whatifs import ModelWhatIf
 from tonnage.errors import BadFile
 from tonnage.recording import Assumption, Environment, NotCounted, Recording, read_file, whole_file
 from tonnage.scenario import Scenario
@@ -65,13 +68,22 @@ class ParameterReport(Struct, frozen=True, kw_only=True):
 
 
 class ComputeReport(Struct, frozen=True, kw_only=True):
-    """How much arithmetic one subject takes in one scenario; `config_form` is in the sizes of its config."""
+    """How much arithmetic one subject takes in one scenario, and where.
+
+    `config_form` are the forward MACs in the sizes of its config as well, `finding` where parameters and work are.
+    `roofline` bounds the time on a card that was named, and `useful` is the batch beyond which a bigger one only takes
+    longer there; `what_ifs` are exchanges of its layers, where they were asked for.
+    """
 
     tonnage_version: str
     subject: Subject
     scenario: Scenario
     compute: Compute
     config_form: ParameterForm | None
+    finding: Finding
+    roofline: Roofline | None = None
+    useful: UsefulBatch | None = None
+    what_ifs: list[ModelWhatIf] | None = None
     inputs: list[Input]
     guesses: list[str]
     assumptions: list[Assumption]

@@ -53,7 +53,7 @@ def test_the_schema_refuses_what_is_no_report(handmade):
 
 def test_a_report_of_a_later_0_x_with_more_names_is_read(handmade):
     plain = json.loads(handmade().to_json())
-    plain["compute"] = {"macs": 1}
+    plain["plane"] = {"peak": 1}
     plain["memory"]["peak"]["new"] = 1
     assert Report.from_json(json.dumps(plain)) == handmade()
 

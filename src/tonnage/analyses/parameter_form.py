@@ -11,7 +11,7 @@ import sympy
 
 from tonnage.analyses.arithmetic import Textbook, textbook
 from tonnage.analyses.closed_form.definitions import Definition, define
-from tonnage.analyses.closed_form.derive import Derived, derive, total_of
+from tonnage.analyses.closed_form.derive import Derived, derive, derive_alike, total_of
 from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
@@ -23,6 +23,9 @@ from tonnage.trace import Module
 
 _MOST_PAIRED = 12
 """Sizes that are made equal to each other, two at a time, to see whether that makes another model."""
+_USUAL = ("bias", "tie")
+"""Parts of the names of flags that people do switch; what these add is worked out first."""
+_MOST_SWITCHES = 4
 _ROUNDS = 5
 """How often a form whose proof fails is tried again without the size that it fails in."""
 
@@ -139,22 +142,24 @@ def _switches(question: Question, found: _Found) -> dict[str, sympy.Expr | None]
     fixed = {name: found.sizes[name] for name in found.definitions}
     base = survey.near({})
     switches: dict[str, sympy.Expr | None] = {}
-    for name, value in question.flags.items():
+    for name, value in sorted(question.flags.items(), key=lambda flag: not any(part in flag[0] for part in _USUAL)):
         other = {**fixed, name: not value}
         if question.ask({**other, **survey.settled}) not in (None, base):
-            derived = derive(lambda changes, other=other: question.ask({**other, **changes}), survey.sizes)  # type: ignore[misc]
-            switches[name] = _difference(question, found, derived, {name: not value})
+            added = _difference(question, found, other, {name: not value}) if len(switches) < _MOST_SWITCHES else None
+            switches[name] = added
     return switches
 
 
-def _difference(question: Question, found: _Found, derived: Derived, other: Changes) -> sympy.Expr | None:
-    """What the flag adds, proved at one configuration that neither form was derived from."""
-    added = sympy.expand(derived.total - found.derived.total)
-    if not added.free_symbols <= set(found.derived.symbols.values()):
+def _difference(question: Question, found: _Found, fixed: Changes, switched: Changes) -> sympy.Expr | None:
+    """What a flag adds, proved at configurations that neither form was derived from; None where nothing is proved."""
+    derived = derive_alike(lambda changes: question.ask({**fixed, **changes}), found.derived)
+    if derived is None:
         return None
-    switched = replace(found, derived=derived)
-    trials = prove(derived, lambda changes: question.ask({**other, **changes}), switched.predict)
-    return added if trials and all(trial.predicted == trial.counted for trial in trials) else None
+    trials = prove(
+        derived, lambda changes: question.ask({**switched, **changes}), replace(found, derived=derived).predict
+    )
+    proved = trials and all(trial.predicted == trial.counted for trial in trials)
+    return sympy.expand(derived.total - found.derived.total) if proved else None
 
 
 def _remembering(ask: Ask) -> Ask:

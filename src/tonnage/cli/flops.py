@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 )
 @click.option("--attention", metavar=f"[{'|'.join(ATTENTIONS)}]", help="How attention runs; the count is the same.")
 @click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
+@click.option("--gpu", metavar="NAME", help="Bound the time on a card; `tonnage gpus` lists them.")
+@click.option("--what-if", is_flag=True, help="What exchanges of its convolutions would save.")
 @click.option("--depth", type=int, help="How deep the table of modules goes.")
 @click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
@@ -41,10 +43,23 @@ def flops(subject: str, depth: int | None, as_json: bool, **options: Any) -> int
     if as_json:
         write(f"{report.to_json()}\n")
         return EXIT_OK
+    write(_pages(report, depth))
+    return EXIT_OK
+
+
+def _pages(report: ComputeReport, depth: int | None) -> str:
     from tonnage.render.flops import compute_page
 
-    write(compute_page(report, sys.stdout, depth=depth))
-    return EXIT_OK
+    pages = [compute_page(report, sys.stdout, depth=depth)]
+    if report.roofline is not None:
+        from tonnage.render.roofline import roofline_page
+
+        pages.append(roofline_page(report.roofline, sys.stdout, useful=report.useful))
+    if report.what_ifs is not None:
+        from tonnage.render.whatifs import model_what_ifs_page
+
+        pages.append(model_what_ifs_page(report.what_ifs, sys.stdout))
+    return "\n".join(pages)
 
 
 def _flops(subject: str, options: dict[str, Any]) -> ComputeReport:

@@ -120,6 +120,8 @@ def config_form(workload: Workload, scenario: Scenario, inputs: Any, *, card: st
         return None
     with forwards(workload, scenario, inputs, card=card) as passes:
         lengths = {size.symbol: size.value for size in passes.sizes if size.symbol != SIDE}
+        if passes.table(variation, {}) is None:
+            return None
         return derive_form(_question(passes, variation, lengths), [])
 
 

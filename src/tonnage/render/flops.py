@@ -40,6 +40,9 @@ def compute_page(report: ComputeReport, stream: IO[str], *, depth: int | None = 
             console.print(Text(part))
         _print_passes(console, report.compute)
         _print_forms(console, report, glyphs)
+        if report.finding.sentence:
+            console.print()
+            paragraph(console, "where", [glyphs.clean(report.finding.sentence)])
         _print_body(console, report.compute, glyphs, depth)
     return without_trailing_spaces(captured.get())
 

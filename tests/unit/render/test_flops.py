@@ -10,6 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from tonnage.analyses.compute import Compute, ModuleWork, OperatorWork, Unsupported, Work
+from tonnage.analyses.findings import Finding
 from tonnage.analyses.forms import ComputeForm, Proof, Step, Symbol
 from tonnage.render.flops import compute_page
 from tonnage.render.folding import folded
@@ -106,6 +107,7 @@ def reported(compute, name=TITLE, formula=""):
         scenario=Scenario(batch=1, seq=128),
         compute=msgspec.structs.replace(compute, derived=form),
         config_form=None,
+        finding=Finding(sentence="", shares=[]),
         inputs=[],
         guesses=[],
         assumptions=[],

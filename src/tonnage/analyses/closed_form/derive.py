@@ -64,6 +64,22 @@ def derive(ask: Ask, sizes: Mapping[str, int]) -> Derived:
             return Derived(survey, parts, directions, held, symbols)
 
 
+def derive_alike(ask: Ask, like: Derived) -> Derived | None:
+    """The form of another table that follows the sizes that `like` follows, in no others; None where it does not.
+
+    Nothing is looked for anew, so this asks much less than `derive`.
+    """
+    survey = Survey(ask, like.survey.sizes)
+    survey.settled = dict(like.survey.settled)
+    followed = {name for direction in like.directions for name in direction.moved}
+    if any(survey.follows(name) for name in survey.sizes if name not in followed):
+        return None
+    try:
+        return Derived(survey, list(_parts(survey, like.directions, like.symbols)), like.directions, {}, like.symbols)
+    except (NoFit, AssertionError):
+        return None
+
+
 def total_of(table: Table) -> int:
     """What is counted in all."""
     return sum(map(prod, table.values()))

@@ -122,10 +122,15 @@ class Survey:
                     self.settled[name] = fewer
                     break
 
+    def follows(self, name: str) -> bool:
+        """Whether anything is other, or cannot be built, with another value of `name`."""
+        value = self.sizes[name]
+        return self.near({name: 2 * value}) != self.base or self.near({name: value + 1}) != self.base
+
     def _alone(self, name: str) -> Direction | None:
         """`name` as a size of its own; without levels where nothing follows it, None where it cannot be varied."""
         value = self.sizes[name]
-        if self.near({name: 2 * value}) == self.base and self.near({name: value + 1}) == self.base:
+        if not self.follows(name):
             return Direction(name, {name: value}, ())
         levels = self._levels({name: value}, name)
         if len(levels) < 3:

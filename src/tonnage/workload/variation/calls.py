@@ -20,7 +20,10 @@ from tonnage.workload.workload import Workload
 
 
 class CallVariation(Variation):
-    """A call that makes the model, by its keyword arguments; list arguments by their elements."""
+    """A call that makes the model, by its keyword arguments; list arguments by their elements.
+
+    `arguments` are all of them; `function` is called with those that are changed.
+    """
 
     def __init__(self, function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> None:
         self._function = function
@@ -31,15 +34,16 @@ class CallVariation(Variation):
         self.settings = {name: value for name, value in flat.items() if name not in self.fields}
 
     def construct(self, changes: Changes) -> nn.Module:
-        arguments = dict(self._arguments)
+        arguments: dict[str, Any] = {}
         for name, value in changes.items():
             root, _, index = name.rstrip("]").partition("[")
+            before = arguments.get(root, self._arguments[root])
             if index:
-                items = list(arguments[root])
+                items = list(before)
                 items[int(index)] = type(items[int(index)])(value)
-                arguments[root] = type(self._arguments[root])(items)
+                arguments[root] = type(before)(items)
             else:
-                arguments[root] = float(value) if isinstance(arguments.get(root), float) else value
+                arguments[root] = float(value) if isinstance(before, float) else value
         return self._function(**arguments)
 
 
@@ -55,11 +59,18 @@ def from_factory(workload: PythonWorkload) -> CallVariation | None:
 def from_builder(workload: Workload) -> CallVariation | None:
     """A registered model, by what its builder passes to the class of the model."""
     with torch.device("meta"):
-        model = workload.build(Scenario())
-        with _noting(type(model)) as calls:
-            again = workload.build(Scenario())
-    arguments = calls.get(id(again))
-    return None if arguments is None else _of_sizes(type(model), arguments)
+        kind = type(workload.build(Scenario()))
+        with _passing(kind, {}) as calls:
+            workload.build(Scenario())
+
+    def make(**arguments: Any) -> nn.Module:
+        with _passing(kind, arguments):
+            return workload.build(Scenario())
+
+    if not calls:
+        return None
+    shares = any(isinstance(value, nn.Module) for value in calls[0].values())  # then the class needs the builder
+    return _of_sizes(make if shares else partial(kind, **calls[0]), calls[0])
 
 
 def from_module(workload: Workload) -> CallVariation | None:
@@ -68,7 +79,7 @@ def from_module(workload: Workload) -> CallVariation | None:
         return None
     arguments = _recovered(workload.module)
     required = {p.name for p in _parameters(type(workload.module)) if p.default is p.empty}
-    return _of_sizes(type(workload.module), arguments) if required <= arguments.keys() else None
+    return _of_sizes(partial(type(workload.module), **arguments), arguments) if required <= arguments.keys() else None
 
 
 def _of_sizes(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> CallVariation | None:
@@ -77,21 +88,28 @@ def _of_sizes(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) 
 
 
 @contextmanager
-def _noting(kind: type[nn.Module]) -> Iterator[dict[int, dict[str, Any]]]:
-    """Notes the arguments, defaults included, that each new `kind` is made with; by the id of the module."""
-    calls: dict[int, dict[str, Any]] = {}
+def _passing(kind: type[nn.Module], changed: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """A block in which the first `kind` that is made gets these arguments in place of its own.
+
+    The list has the arguments, defaults included, that each was made with. What else a builder passes (stages, norm
+    layers) it makes anew, so nothing is shared with a model that was built before.
+    """
+    calls: list[dict[str, Any]] = []
     construct = kind.__init__
     signature = inspect.signature(construct)
 
     @wraps(construct)
-    def noting(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+    def passing(module: nn.Module, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(module, *args, **kwargs)
         bound.apply_defaults()
-        calls[id(module)] = _named(signature, bound.arguments)
-        construct(module, *args, **kwargs)
+        calls.append(_named(signature, bound.arguments))
+        if len(calls) > 1 or not changed:
+            construct(module, *args, **kwargs)
+        else:
+            construct(module, **{**calls[0], **changed})
 
     inherited = "__init__" not in vars(kind)
-    kind.__init__ = noting  # type: ignore[method-assign, assignment]
+    kind.__init__ = passing  # type: ignore[method-assign, assignment]
     try:
         yield calls
     finally:
