@@ -123,14 +123,14 @@ class Survey:
                     break
 
     def follows(self, name: str) -> bool:
-        """Whether anything is other, or cannot be built, with another value of `name`."""
+        """Whether anything is other with another value of `name`, as far as that can be built."""
         value = self.sizes[name]
-        return self.near({name: 2 * value}) != self.base or self.near({name: value + 1}) != self.base
+        return any(self.near({name: other}) not in (None, self.base) for other in (2 * value, value + 1))
 
     def _alone(self, name: str) -> Direction | None:
         """`name` as a size of its own; without levels where nothing follows it, None where it cannot be varied."""
         value = self.sizes[name]
-        if not self.follows(name):
+        if self.near({name: 2 * value}) == self.base and self.near({name: value + 1}) == self.base:
             return Direction(name, {name: value}, ())
         levels = self._levels({name: value}, name)
         if len(levels) < 3:
