@@ -29,11 +29,13 @@ export HF_HUB_OFFLINE := 1
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: $(READY)  ## Weigh three models on a card you do not have, beside the published tables
+demo: $(READY)  ## Weigh three models on a card you do not have, derive T5's parameters, and the published tables
 	@mkdir -p out
 	$(BIN)/tonnage weigh t5-small torchvision:vgg16 bert-base-uncased --gpu "RTX 3060 Laptop" --save out/demo.tonnage
 	$(BIN)/tonnage weigh bert-base-uncased --mode training --batch 8 --seq 128 --gpu "RTX 3060 Laptop" \
 		--save out/bert-training.tonnage
+	$(BIN)/tonnage params t5-small
+	$(BIN)/tonnage params t5-small --check docs/derivations/t5-small.yaml || true
 	$(BIN)/python benchmarks/tables/tables.py
 	@echo
 	@echo "Saved: out/demo.tonnage (three models), out/bert-training.tonnage (one training step). To see them again:"
