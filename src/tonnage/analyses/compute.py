@@ -14,6 +14,7 @@ from tonnage.analyses.deferred import asked
 from tonnage.analyses.forms import ComputeForm
 from tonnage.analyses.known import Known
 from tonnage.analyses.passes import PASSES, Pass, Step, enclosing, last_step
+from tonnage.analyses.side_form import Product
 from tonnage.costs import FLASH, Cost, Padding, Unknown, cost
 from tonnage.errors import BadOption
 from tonnage.recording import Recording
@@ -145,9 +146,16 @@ def account_compute(recording: Recording) -> Compute:
     )
 
 
-def macs_of(ops: Sequence[Op]) -> int:
-    """The multiply-accumulates of some operators that ran one after the other."""
-    return sum(map(_macs, costs_of(ops)))
+def products_of(ops: Sequence[Op]) -> list[Product]:
+    """The products among some operators that ran one after the other."""
+    costs = zip(ops, costs_of(ops), strict=True)
+    return [Product(found.macs, _side(op)) for op, found in costs if isinstance(found, Cost) and found.macs]
+
+
+def _side(op: Op) -> int:
+    """The side of what a convolution gives, if it is square; 0 for any other product."""
+    shape = op.outputs[0].shape if op.outputs and "convolution" in op.name else ()
+    return shape[-1] if len(shape) == 4 and shape[-1] == shape[-2] else 0
 
 
 def products_by_module(ops: Sequence[Op]) -> dict[int, tuple[int, ...]]:

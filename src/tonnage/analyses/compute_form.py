@@ -14,6 +14,7 @@ from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.survey import Direction
 from tonnage.analyses.closed_form.writing import nested
 from tonnage.analyses.forms import ComputeForm, Proof, Step, Symbol
+from tonnage.analyses.side_form import Products, side_formula
 
 PROOFS = 10
 """Sizes that a form is held against, none of which it was derived from."""
@@ -45,14 +46,33 @@ class Size:
         return tuple(level for level in wanted if level > 0)[:6]
 
 
-def derive_compute(macs: Macs, sizes: list[Size]) -> ComputeForm:
-    """The form of `macs`, proved at PROOFS sizes that it was not derived from.
+def derive_compute(products: Products, sizes: list[Size]) -> ComputeForm:
+    """The form of the work in `products`, proved at PROOFS sizes that it was not derived from.
 
-    A size in which the work is no polynomial, not even in steps, is held at its value.
+    A size in which the work is no polynomial, nor a sum of squares of rounded sides, is looked at in steps, and held at
+    its value where that gives none either.
     """
     base = {size.symbol: size.value for size in sizes}
+
+    def macs(point: Mapping[str, int]) -> int | None:
+        found = products(point)
+        return None if found is None else sum(product.macs for product in found)
+
     if macs(base) is None:
         return _none("the model could not be run a second time")
+    return _of_sides(products, macs, sizes, base) or _polynomial(macs, sizes, base)
+
+
+def _of_sides(products: Products, macs: Macs, sizes: list[Size], base: Mapping[str, int]) -> ComputeForm | None:
+    formula = side_formula(products, base)
+    if not formula:
+        return None
+    form = _unproved(formula, sizes, [], {})
+    proofs = list(_prove(form, macs, sizes, dict.fromkeys(base, 1)))
+    return replace(form, proofs=proofs) if all(proof.holds for proof in proofs) else None
+
+
+def _polynomial(macs: Macs, sizes: list[Size], base: Mapping[str, int]) -> ComputeForm:
     known: dict[tuple[int, ...], int | None] = {}
 
     def at(point: Mapping[str, int]) -> int | None:
@@ -93,18 +113,15 @@ def image_steps() -> tuple[int, ...]:
 
 
 def _form(polynomial: sympy.Expr, free: list[Size], steps: Mapping[str, int], held: Mapping[str, str]) -> ComputeForm:
-    formula = nested(polynomial, "B")
+    stepped = [s for s in free if steps[s.symbol] > 1]
+    limits = [Step(symbol=s.symbol, step=steps[s.symbol], offset=s.value % steps[s.symbol]) for s in stepped]
+    return _unproved(nested(polynomial, "B"), free, limits, held)
+
+
+def _unproved(formula: str, free: list[Size], steps: list[Step], held: Mapping[str, str]) -> ComputeForm:
+    symbols = [Symbol(symbol=size.symbol, field=size.name, value=size.value) for size in free]
     return ComputeForm(
-        formula=formula,
-        latex=latex_of(formula),
-        symbols=[Symbol(symbol=size.symbol, field=size.name, value=size.value) for size in free],
-        steps=[
-            Step(symbol=s.symbol, step=steps[s.symbol], offset=s.value % steps[s.symbol])
-            for s in free
-            if steps[s.symbol] > 1
-        ],
-        proofs=[],
-        held=dict(held),
+        formula=formula, latex=latex_of(formula), symbols=symbols, steps=steps, proofs=[], held=dict(held)
     )
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from tonnage.analyses.closed_form.survey import Changes, Table
-from tonnage.analyses.compute import macs_of, products_by_module
+from tonnage.analyses.compute import products_by_module, products_of
 from tonnage.analyses.compute_form import Size, derive_compute, image_steps
 from tonnage.analyses.forms import ComputeForm, ParameterForm
 from tonnage.analyses.parameter_form import Question, derive_form
+from tonnage.analyses.side_form import Product
 from tonnage.scenario import Scenario
 from tonnage.units import TiB
 from tonnage.virtual import virtual_gpu
@@ -31,7 +32,7 @@ WITHOUT_LIMIT = 1024 * TiB
 
 
 class Forwards:
-    """`macs(sizes)` are the multiply-accumulates of a forward pass at these sizes, `sizes` those that there are."""
+    """`products(sizes)` are the products of a forward pass at these sizes, `sizes` those that there are."""
 
     def __init__(self, device: VirtualGpu, workload: Workload, scenario: Scenario, inputs: Any) -> None:
         self._device, self._workload, self._scenario = device, workload, scenario
@@ -48,14 +49,14 @@ class Forwards:
             for letter, value in self._resizable.sizes.items()
         ]
 
-    def macs(self, sizes: Mapping[str, int]) -> int | None:
+    def products(self, sizes: Mapping[str, int]) -> list[Product] | None:
         """None where the model does not take inputs of these sizes."""
         begin = len(self._device.recorder.raw)
         try:
             self._run(sizes)
         except Exception:  # whatever a model makes of inputs that it is not made for
             return None
-        return macs_of(self._device.recorder.ops(begin))
+        return products_of(self._device.recorder.ops(begin))
 
     def table(self, variation: Variation, changes: Changes) -> Table | None:
         """The products of each module itself, with other sizes of the model as well as of the input."""
@@ -110,7 +111,7 @@ def forwards(workload: Workload, scenario: Scenario, inputs: Any, *, card: str) 
 def compute_form(workload: Workload, scenario: Scenario, inputs: Any, *, card: str) -> ComputeForm:
     """The forward MACs of `workload` in the sizes of its inputs."""
     with forwards(workload, scenario, inputs, card=card) as passes:
-        return derive_compute(passes.macs, passes.sizes)
+        return derive_compute(passes.products, passes.sizes)
 
 
 def config_form(workload: Workload, scenario: Scenario, inputs: Any, *, card: str) -> ParameterForm | None:
