@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 from tonnage.analyses.expressions import parse
@@ -12,14 +13,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Textbook(NamedTuple):
-    """A count in letters, and with numbers: "(in + 1)*out", "(784 + 1)*128"."""
+    """A count in letters, and with numbers: "(in + 1)*out", "(784 + 1)*128"; "" for letters where none are usual."""
 
     formula: str
     worked: str
 
 
-def textbook(module: Module, shapes: Shapes) -> Textbook | None:
-    """The usual arithmetic for `module`, whose own parameters have `shapes`; None where none is usual or it differs.
+def textbook(module: Module, shapes: Shapes) -> Textbook:
+    """The usual arithmetic for `module`, whose own parameters have `shapes`; else their sizes multiplied.
 
     >>> conv = Module("", "Conv2d", "torch.nn.modules.conv", {"kernel_size": (3, 3), "groups": 1})
     >>> textbook(conv, {"weight": (128, 64, 3, 3), "bias": (128,)})
@@ -30,7 +31,7 @@ def textbook(module: Module, shapes: Shapes) -> Textbook | None:
             found = rule(module.facts, shapes)
             if found is not None and _count(found.worked) == _elements(shapes):
                 return found
-    return None
+    return Textbook("", " + ".join("*".join(map(str, shape)) or "1" for shape in shapes.values()))
 
 
 def _count(worked: str) -> int:
@@ -38,13 +39,7 @@ def _count(worked: str) -> int:
 
 
 def _elements(shapes: Shapes) -> int:
-    total = 0
-    for shape in shapes.values():
-        product = 1
-        for size in shape:
-            product *= size
-        total += product
-    return total
+    return sum(map(prod, shapes.values()))
 
 
 def _linear(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:

@@ -30,7 +30,7 @@ def text_of(path: Path) -> str:
             )
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise BadFile(f"{path} cannot be read: {error.strerror}", hint="check the file's permissions") from error
+        raise BadFile(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is no UTF-8 text", hint="save it as UTF-8") from error
 

@@ -33,7 +33,7 @@ class Component(Struct, frozen=True, kw_only=True):
     them ("weight", "bias"). `formula` counts it once in symbols ("3*(H^2 + H)"), `substituted` is the same with numbers
     ("3*(768^2 + 768)"), `times` how often it occurs, in symbols ("L"; "1" for once). `each` and `repeats` are the
     numbers: `total` is their product. `arithmetic` is the same as a textbook counts this kind of module, in its own
-    letters ("(k*k*C_in + 1)*C_out"), and `worked` that with numbers ("(3*3*64 + 1)*128"); "" where there is no usage.
+    letters ("(k*k*C_in + 1)*C_out"; "" where there is no usage), and `worked` that with numbers ("(3*3*64 + 1)*128").
     """
 
     path: str
@@ -97,6 +97,11 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     @property
     def proved(self) -> bool:
         return bool(self.proofs) and all(proof.holds for proof in self.proofs)
+
+    @property
+    def arithmetic(self) -> str:
+        """The total in numbers, module by module as a textbook counts them: "(784 + 1)*128 + (128 + 1)*10"."""
+        return " + ".join(_summand(component) for component in self.components)
 
     def evaluate(self, **fields: Any) -> int:
         """The number of parameters with these fields of the config, all others as they are in this model.
@@ -174,6 +179,13 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
                     f"the formula holds where {follower} and {leader} stay in proportion",
                     hint=f"give both, {follower} = {leader}*{Fraction(self.sizes[follower], after)}",
                 )
+
+
+def _summand(component: Component) -> str:
+    worked = component.worked or component.substituted
+    if component.repeats == 1:
+        return worked
+    return f"{component.repeats}*({worked})" if " " in worked else f"{component.repeats}*{worked}"
 
 
 def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

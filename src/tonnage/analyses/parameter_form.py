@@ -315,7 +315,7 @@ class _Writer:
         each = self._lettered(sympy.Add(*(part.each for part in own.parts)))
         shapes = {part.members[0].rpartition(".")[2]: self._table()[part.members[0]] for part in own.parts}
         module = self.modules.get(own.owners[0])
-        usual = textbook(module, shapes) if module is not None else None
+        usual = textbook(module or _NO_MODULE, shapes)
         number = count * sum(map(prod, shapes.values()))
         repeats = len(own.owners)
         return Component(
@@ -338,7 +338,9 @@ def _several(count: int, text: str) -> str:
     return f"{count}*({text})" if " " in text else f"{count}*{text}"
 
 
-def _usual(count: int, usual: Textbook | None) -> dict[str, str]:
-    if usual is None:
-        return {}
-    return {"arithmetic": _several(count, usual.formula), "worked": _several(count, usual.worked)}
+def _usual(count: int, usual: Textbook) -> dict[str, str]:
+    letters = _several(count, usual.formula) if usual.formula else ""
+    return {"arithmetic": letters, "worked": _several(count, usual.worked)}
+
+
+_NO_MODULE = Module("", "")

@@ -50,8 +50,8 @@ class ParameterCount(Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def formula(self) -> str:
-        """The closed form of the total in symbols; "" where there is none."""
-        return self.form.formula if self.form else ""
+        """The closed form of the total in symbols; where nothing can be varied, the arithmetic of its modules."""
+        return (self.form.formula or self.form.arithmetic) if self.form else ""
 
     def evaluate(self, **fields: Any) -> int:
         """The total with these fields of the config, all others as they are: see `ParameterForm.evaluate`."""

@@ -51,10 +51,10 @@ def params(
     _one_of(at=sizes, check=derivation, worksheet=worksheet, grade=filled)
     report = _params(subject, trust_remote_code)
     if sizes is not None:
-        write(f"{report.parameters.evaluate(**_sizes(sizes)):,}\n")
-    elif derivation is not None:
+        return _count_at(report, subject, _sizes(sizes), trust_remote_code)
+    if derivation is not None:
         return _check(report, derivation, lang)
-    elif worksheet is not None:
+    if worksheet is not None:
         _write_worksheet(report, Path(worksheet), lang)
     elif filled is not None:
         return _grade(report, filled, lang)
@@ -88,6 +88,24 @@ def _sizes(text: str) -> dict[str, int]:
             raise BadOption(f"`{pair.strip()}` gives no size", hint="write --at hidden_size=1024,num_hidden_layers=24")
         found[name.strip()] = int(value)
     return found
+
+
+def _count_at(report: ParameterReport, subject: str, sizes: dict[str, int], trust_remote_code: bool) -> int:
+    """What the formula gives at other sizes, beside a model that is built with them."""
+    from tonnage import pipeline
+
+    predicted = report.parameters.evaluate(**sizes)
+    counted = pipeline.count_at(subject, _fields(report, sizes), trust_remote_code=trust_remote_code)
+    write(f"{predicted:,}\n")
+    if predicted != counted:
+        raise AssertionError(f"the formula gives {predicted:,} at {sizes}, and there are {counted:,}")
+    return EXIT_OK
+
+
+def _fields(report: ParameterReport, sizes: dict[str, int]) -> dict[str, int]:
+    """Sizes by the names of fields, where they were given by symbols."""
+    names = {symbol.symbol: symbol.field for symbol in _form(report).symbols}
+    return {names.get(name, name): size for name, size in sizes.items()}
 
 
 def _form(report: ParameterReport) -> ParameterForm:

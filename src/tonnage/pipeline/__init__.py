@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tonnage.pipeline.counting import count_at as count_at
 from tonnage.pipeline.counting import params as params
 from tonnage.pipeline.structuring import structure as structure
 from tonnage.pipeline.weighing import weigh as weigh

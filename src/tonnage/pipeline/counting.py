@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from tonnage import __version__
+from tonnage.analyses.closed_form.derive import total_of
 from tonnage.analyses.closed_form.survey import Changes, Table
 from tonnage.analyses.deferred import deferring
 from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.parameter_form import Question, derive_form
 from tonnage.analyses.parameters import count_parameters
+from tonnage.errors import BadOption
 from tonnage.report import ParameterReport, Subject
 from tonnage.scenario import Scenario
 from tonnage.trace import Trace
@@ -49,6 +51,18 @@ def params(
         parameters=deferring(counted, lambda: form_of(model, variation)).settled(),
         guesses=list(workload.guesses),
     )
+
+
+def count_at(subject: Any, sizes: Mapping[str, int], *, trust_remote_code: bool = False) -> int:
+    """The parameters of `subject` built with other sizes, counted; BadOption where it cannot be built so."""
+    variation = vary(resolve(subject, trust_remote_code=trust_remote_code))
+    if variation is None:
+        raise BadOption("nothing says which sizes this model was built from", hint="name a config or a factory")
+    try:
+        return total_of(_table(variation.build(sizes)))
+    except Impossible as error:
+        said = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        raise BadOption(f"no such model can be built with {said}: {error}", hint="choose sizes that fit") from None
 
 
 def described(workload: Workload) -> Subject:

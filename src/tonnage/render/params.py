@@ -73,8 +73,8 @@ def params_latex(report: ParameterReport, stream: IO[str]) -> str:
 
 def _shown(row: Component) -> tuple[str, str]:
     """In symbols and in numbers; where nothing varies, as a textbook counts this kind of module."""
-    if row.formula == row.substituted and row.arithmetic:
-        return row.arithmetic, row.worked
+    if row.formula == row.substituted:
+        return row.arithmetic or row.worked, row.worked
     return row.formula, row.substituted
 
 
@@ -95,7 +95,7 @@ def _paragraphs(report: ParameterReport, glyphs: Glyphs) -> Iterator[tuple[str, 
         yield "where", [_symbol(symbol) for symbol in form.symbols]
     else:
         yield "formula", [f"none of sizes: {form.reason}; the arithmetic of each module instead"]
-        yield "sum", [_agreement(count.total, form, glyphs)]
+        yield "in numbers", [f"{form.arithmetic} = {format_count(form.total)}", _agreement(count.total, form, glyphs)]
     conditions = list(_conditions(form))
     if conditions:
         yield "holds for", list(conditions)

@@ -68,7 +68,7 @@ class ConfigVariation(Variation):
             with quietly():
                 return self._config(changes)
         except Exception as error:  # configs check themselves, each in its own way
-            raise Impossible(f"{type(error).__name__}: {error}") from None
+            raise Impossible.of(error) from None
 
     def _config(self, changes: Changes) -> Any:
         data = copy.deepcopy(self._given)

@@ -20,6 +20,13 @@ Changes = Mapping[str, Any]
 class Impossible(Exception):
     """The subject cannot be built with these changes."""
 
+    @classmethod
+    def of(cls, error: BaseException) -> Impossible:
+        """In the words of whoever refused first."""
+        while error.__cause__ is not None:
+            error = error.__cause__
+        return cls(f"{type(error).__name__}: {error}")
+
 
 class Variation(ABC):
     """A subject by its sizes: `fields` are those that whoever made it gave, by name, with their values.
@@ -47,7 +54,7 @@ class Variation(ABC):
             with untouched_generators(), torch.device("meta"), _without_initialisation(), quietly():
                 return self.construct(changes)
         except Exception as error:  # whatever a constructor makes of sizes that do not fit each other
-            raise Impossible(f"{type(error).__name__}: {error}") from None
+            raise Impossible.of(error) from None
 
 
 @contextmanager
