@@ -17,6 +17,7 @@ from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
 from tonnage.virtual import kernels
 from tonnage.virtual.modules import BACKWARD
+from tonnage.virtual.remembered import Remembered, follows_from_layouts, key_of
 from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
 from tonnage.virtual.specials import SPECIAL
@@ -49,6 +50,8 @@ class Plan(NamedTuple):
     """Outputs that are in host memory on CUDA."""
     crosses: bool
     """It takes tensors of different devices."""
+    repeats: bool
+    """What it makes follows from layouts: made once, it is remembered."""
 
 
 class Recorder(TorchDispatchMode):
@@ -60,6 +63,7 @@ class Recorder(TorchDispatchMode):
         self.raw: list[tuple[Any, ...]] = []
         self._entries: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # a training loop repeats itself: each is kept once
         self._plans: dict[Any, Plan] = {}
+        self._remembered = Remembered()
         self._in_backward = False
 
     @classmethod
@@ -103,9 +107,7 @@ class Recorder(TorchDispatchMode):
         gpu = self.gpu
         if gpu.on_host:
             args, kwargs, inputs = self._without_data(func, args, kwargs, inputs)
-        out = plan.shape(*args, **kwargs) if plan.shape is not None else NotImplemented
-        if out is NotImplemented:
-            out = func(*args, **kwargs)
+        out = self._made(plan, func, args, kwargs, inputs)
         outputs = [out] if isinstance(out, torch.Tensor) else _tensors((out,), {})
         if not any(t.is_meta for t in outputs or inputs):
             return out
@@ -120,6 +122,18 @@ class Recorder(TorchDispatchMode):
         if node is not None and type(node).__name__ == "AccumulateGrad":
             gpu.tag(outputs, Category.GRADIENT)
         gpu.values.follow(func, args, kwargs, inputs, out)
+        return out
+
+    def _made(self, plan: Plan, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
+        """What `func` makes: as it did before, as a shape says, or as PyTorch does."""
+        key = key_of(func, args, kwargs) if plan.repeats else None
+        if key is not None and (made := self._remembered.get(key)) is not None:
+            return made.again()
+        out = plan.shape(*args, **kwargs) if plan.shape is not None else NotImplemented
+        if out is NotImplemented:
+            out = func(*args, **kwargs)
+        if key is not None:
+            self._remembered.keep(key, out, inputs)
         return out
 
     def ops(self, begin: int = 0) -> list[Op]:
@@ -147,6 +161,7 @@ class Recorder(TorchDispatchMode):
             kernels.SCRATCH.get(func),
             kernels.HOST_OUTPUTS.get(func, ()),
             crosses(func),
+            follows_from_layouts(func),
         )
         self._plans[func] = plan
         return plan

@@ -60,6 +60,9 @@ _DECIDED_BY_ONE: dict[Any, bool] = {
 """Operators of two inputs of which one decides, and the value with which it does."""
 
 
+_TRIANGLES = {aten.tril.default, aten.triu.default}
+
+
 def small(tensor: torch.Tensor) -> bool:
     """Whether a tensor is small enough for its values to be followed."""
     limit = KNOWN_FLOATS if tensor.dtype.is_floating_point or tensor.dtype.is_complex else KNOWN_INTEGERS
@@ -230,6 +233,8 @@ class Values:
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of `func` on real tensors; the user's random state is not touched."""
         real_args, real_kwargs = tree_map(self._real, (args, kwargs))
+        if func in _TRIANGLES:
+            return _triangle(func, *real_args, **real_kwargs)
         if func in _UNINITIALISED:
             return torch.zeros_like(func(*real_args, **real_kwargs))
         if torch.Tag.nondeterministic_seeded not in func.tags:
@@ -375,6 +380,16 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 def _described(tensor: torch.Tensor) -> str:
     return f"{_dtype(tensor)} tensor of {'x'.join(map(str, tensor.shape)) or 'one element'}"
+
+
+def _triangle(func: Any, tensor: torch.Tensor, diagonal: int = 0) -> torch.Tensor:
+    """`tril` and `triu`, which ATen/native/TriangularOps.cpp shares out over all cores however small they are.
+
+    On a machine that is busy with something else its threads wait for each other for milliseconds.
+    """
+    rows, columns = (torch.arange(n, device="cpu") for n in tensor.shape[-2:])
+    beyond = torch.lt if func is aten.triu.default else torch.gt
+    return tensor.masked_fill(beyond(columns, rows.unsqueeze(1) + diagonal), 0)
 
 
 def _all_nonzero(tensor: torch.Tensor) -> torch.Tensor:

@@ -242,3 +242,13 @@ def test_weights_built_without_data_have_no_values_to_branch_on(gpu):
     assert "random numbers" in found.what
     assert bool(torch.tensor([True, True]).cuda().all()), "a mask of the host is known"
     assert len(gpu.recording.assumptions) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float16])
+@pytest.mark.parametrize("diagonal", [-2, 0, 1])
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (2, 3, 3), (0, 3)])
+def test_triangles_are_known(shape, diagonal, dtype):
+    real = torch.arange(1, 1 + torch.Size(shape).numel()).view(shape).to(dtype)
+    with tonnage.virtual_gpu("T4"):
+        for of in (torch.tril, torch.triu):
+            assert of(real.cuda(), diagonal).tolist() == of(real, diagonal).tolist()
