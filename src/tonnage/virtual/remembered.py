@@ -18,7 +18,8 @@ MOST = 1 << 15
 """Layouts, of inputs and outputs, that are kept before all are forgotten; some 15 MB of memory."""
 
 _META = torch.device("meta")
-_DATA_DEPENDENT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+_NOT_BY_LAYOUT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view)
+_CHANGES_THE_TENSOR = {torch.ops.aten._resize_output_.default, torch.ops.aten.requires_grad_.default}
 _TENSORS = {torch.Tensor, torch.nn.Parameter}
 _SEQUENCES = {list, tuple}
 _PLAIN = {
@@ -39,16 +40,24 @@ class Layout(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What an operator returned: a tensor (`sequence` is None), or a list or tuple of tensors and other things."""
+    """What an operator returned: a tensor (`sequence` is None), or a list or tuple of tensors and other things.
+
+    No parts: its first argument, which it had written to.
+    """
 
     sequence: type | None
     parts: list[Any]
 
-    def again(self) -> Any:
-        """The same anew: tensors that share memory with nothing."""
+    def again(self, args: Any) -> Any:
+        """The same for these arguments: tensors that share memory with nothing, or the first of them itself."""
+        if not self.parts:
+            return args[0]
         if self.sequence is None:
             return self.parts[0].make()
         return self.sequence([part.make() if type(part) is Layout else part for part in self.parts])
+
+
+_ITSELF = Made(None, [])
 
 
 class Remembered:
@@ -61,9 +70,9 @@ class Remembered:
     def get(self, key: Any) -> Made | None:
         return self._made.get(key)
 
-    def keep(self, key: Any, out: Any, inputs: Sequence[torch.Tensor]) -> None:
+    def keep(self, key: Any, args: Any, inputs: Sequence[torch.Tensor], out: Any) -> None:
         """Keeps what came out, if it can be made anew."""
-        made = _made_of(out, inputs)
+        made = _ITSELF if args and out is args[0] and out.is_meta else _made_of(out, inputs)
         if made is None:
             return
         self._layouts += len(inputs) + len(made.parts)
@@ -74,11 +83,18 @@ class Remembered:
 
 
 def follows_from_layouts(func: Any) -> bool:
-    """Whether `func` writes nothing, returns no view, and what it returns does not depend on values."""
-    schema = func._schema
-    if any(part.alias_info is not None for part in (*schema.arguments, *schema.returns)):
+    """Whether what `func` returns depends on no values, and it writes nothing, or nothing but its only tensor."""
+    if func in _CHANGES_THE_TENSOR or any(tag in func.tags for tag in _NOT_BY_LAYOUT):
         return False
-    return not any(tag in func.tags for tag in _DATA_DEPENDENT)
+    arguments, returns = func._schema.arguments, func._schema.returns
+    if not any(part.alias_info is not None for part in (*arguments, *returns)):
+        return True
+    tensors = [a for a in arguments if "Tensor" in str(a.type)]
+    return tensors == arguments[:1] and len(returns) == 1 and _is_written(tensors[0]) and _is_written(returns[0])
+
+
+def _is_written(part: Any) -> bool:
+    return part.alias_info is not None and part.alias_info.is_write
 
 
 def key_of(func: Any, args: Any, kwargs: Any) -> Any:

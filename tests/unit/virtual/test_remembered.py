@@ -106,7 +106,7 @@ def recording_of(build, run):
 def test_a_recording_is_the_same_without(name, run, monkeypatch):
     remade = []
     again = Made.again
-    monkeypatch.setattr(Made, "again", lambda made: remade.append(made) or again(made))
+    monkeypatch.setattr(Made, "again", lambda made, args: remade.append(made) or again(made, args))
     with_it = recording_of(BUILDS[name], run)
     assert len(remade) > 20
     remade.clear()
@@ -193,8 +193,12 @@ def test_numbers_that_are_equal_give_results_of_their_own_types(factor):
         assert (flags * factor).dtype is expected
 
 
-PURE = [ADD, aten.mm.default, aten.cat.default, aten.native_dropout.default, aten.native_layer_norm_backward.default]
+PURE = [
+    *(ADD, aten.mm.default, aten.cat.default, aten.native_dropout.default, aten.native_layer_norm_backward.default),
+    *(aten.normal_.default, aten.relu_.default, aten.zero_.default),
+]
 IMPURE = [
+    *(aten.resize_.default, aten.t_.default, aten.set_.source_Storage, aten.requires_grad_.default),
     *(aten.add_.Tensor, aten.add.out, aten.view.default, aten.split.Tensor, aten._foreach_add_.Scalar),
     *(aten.nonzero.default, aten.masked_select.default, aten._local_scalar_dense.default),
 ]
@@ -207,7 +211,7 @@ def test_what_an_operator_makes_follows_from_layouts():
 
 def kept(out, inputs=()):
     memory = Remembered()
-    memory.keep("call", out, inputs)
+    memory.keep("call", inputs, inputs, out)
     return memory.get("call")
 
 
@@ -218,7 +222,7 @@ def layouts(out):
 @pytest.mark.parametrize("sequence", [list, tuple])
 def test_a_sequence_comes_again_with_its_gaps_and_numbers(sequence):
     out = sequence([meta(2, 3), None, meta(4, dtype=torch.int64), 7, meta(3, 2).mT.contiguous().clone()])
-    again = kept(out).again()
+    again = kept(out).again(())
     assert type(again) is sequence
     assert layouts(again) == layouts(out)
 
@@ -226,9 +230,22 @@ def test_a_sequence_comes_again_with_its_gaps_and_numbers(sequence):
 def test_a_tensor_comes_again_as_one_of_its_own():
     out = torch.empty_strided((2, 3), (1, 2), device="meta")
     made = kept(out)
-    first, second = made.again(), made.again()
+    first, second = made.again(()), made.again(())
     assert layouts([first]) == layouts([second]) == layouts([out])
     assert len({t.untyped_storage()._cdata for t in (out, first, second)}) == 3
+
+
+def test_what_was_written_to_comes_again_as_itself():
+    written, other = meta(2, 3), meta(2, 3)
+    assert kept(written, [written]).again((other, 0.0)) is other
+
+
+def test_real_data_is_written_every_time():
+    real = torch.ones(3)
+    assert kept(real, [real]) is None
+    with tonnage.virtual_gpu("T4") as gpu, gpu.host():
+        for _ in range(2):
+            assert torch.ones(3).zero_().tolist() == [0, 0, 0]
 
 
 BASE = meta(4, 4)
@@ -238,8 +255,8 @@ TWIN = meta(4)
 @pytest.mark.parametrize(
     "out",
     [
-        BASE,
-        (meta(2), BASE[0]),
+        BASE[:],
+        (meta(2), BASE),
         (TWIN, TWIN),
         (TWIN, TWIN[:]),
         meta(4)[1:],
@@ -262,7 +279,7 @@ def test_no_more_is_kept_than_was_said(monkeypatch):
     monkeypatch.setattr(remembered, "MOST", 6)
     memory = Remembered()
     for key in range(3):
-        memory.keep(key, meta(2), [BASE])
+        memory.keep(key, [], [BASE], meta(2))
     assert all(memory.get(key) == Made(None, [Layout((2,), (1,), torch.float32)]) for key in range(3))
-    memory.keep(3, meta(2), [BASE])
+    memory.keep(3, [], [BASE], meta(2))
     assert [memory.get(key) is None for key in range(4)] == [True, True, True, False]
