@@ -17,8 +17,9 @@ from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_modul
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
 from tonnage.analyses.closed_form.survey import Ask, Changes, Table
 from tonnage.analyses.closed_form.symbols import is_width, letters
-from tonnage.analyses.closed_form.writing import collected, folded, written
+from tonnage.analyses.closed_form.writing import collected, written
 from tonnage.analyses.forms import Component, ParameterForm, Proof, Symbol
+from tonnage.analyses.paths import folded
 from tonnage.trace import Module
 
 _MOST_PAIRED = 12

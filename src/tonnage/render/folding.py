@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
 from tonnage.analyses.compute import ModuleWork
+from tonnage.analyses.paths import braced
 
 Numbers = tuple[int, ...]
 
@@ -59,8 +59,4 @@ def _rows(names: str, found: dict[Numbers, ModuleWork]) -> Iterator[Folded]:
 
 
 def _range(numbers: list[int]) -> str:
-    """Sorted numbers, in braces where there are several: "7", "{0-11}", "{0-2,5}"."""
-    if len(numbers) == 1:
-        return str(numbers[0])
-    runs = [list(run) for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
-    return "{" + ",".join(str(run[0][1]) if len(run) == 1 else f"{run[0][1]}-{run[-1][1]}" for run in runs) + "}"
+    return str(numbers[0]) if len(numbers) == 1 else braced(numbers)

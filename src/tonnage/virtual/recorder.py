@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     """Its outputs may be storages that did not exist before."""
     special: Callable[..., Any] | None
     shape: Callable[..., Any] | None
-    """Makes its outputs, or says NotImplemented: then PyTorch's meta kernel does."""
+    """Makes its outputs, or says NotImplemented."""
     early: Callable[..., Iterable[int]] | None
     """What its kernel takes for itself before it makes its outputs."""
     scratch: Callable[..., Iterable[int]] | None
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     crosses: bool
     """It takes tensors of different devices."""
     repeats: bool
-    """What it makes follows from layouts: made once, it is remembered."""
+    """What it makes follows from layouts, so that it is remembered."""
 
 
 class Recorder(TorchDispatchMode):
@@ -125,13 +125,13 @@ class Recorder(TorchDispatchMode):
         return out
 
     def _made(self, plan: Plan, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
-        """What `func` makes: as it did before, as a shape says, or as PyTorch does."""
+        """What `func` makes: as a shape says, as it did before, or as PyTorch's meta kernel does."""
+        if plan.shape is not None and (out := plan.shape(*args, **kwargs)) is not NotImplemented:
+            return out
         key = key_of(func, args, kwargs) if plan.repeats else None
         if key is not None and (made := self._remembered.get(key)) is not None:
             return made.again(args)
-        out = plan.shape(*args, **kwargs) if plan.shape is not None else NotImplemented
-        if out is NotImplemented:
-            out = func(*args, **kwargs)
+        out = func(*args, **kwargs)
         if key is not None:
             self._remembered.keep(key, args, inputs, out)
         return out

@@ -173,7 +173,7 @@ class Values:
             return
         shadows = self.shadows
         for tensor in inputs:
-            if tensor.device.type == "meta" and tensor.untyped_storage()._cdata not in shadows:
+            if tensor.is_meta and tensor.untyped_storage()._cdata not in shadows:
                 if func in _FINITE or func in _DECIDED_BY_ONE:
                     self._follow_partly_known(func, inputs, out)
                 elif found := routing.choice(func, args, out):

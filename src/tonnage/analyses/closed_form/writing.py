@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import sympy
 
@@ -78,37 +78,6 @@ def _term(term: sympy.Expr, values: Values) -> str:
 def _power(symbol: sympy.Symbol, exponent: int, values: Values) -> str:
     text = str(symbol) if values is None else str(values[str(symbol)])
     return text if exponent == 1 else f"{text}^{exponent}"
-
-
-def folded(paths: Sequence[str]) -> str:
-    """Paths that differ in numbers or in one name as one.
-
-    >>> folded(["layer.0.q", "layer.1.q", "layer.2.q", "layer.0.k", "layer.1.k", "layer.2.k"]), folded(["0", "2", "4"])
-    ('layer.{0-2}.{q,k}', '{0,2,4}')
-    """
-    rows = [path.split(".") for path in paths]
-    columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
-    return ".".join(column[0] if len(column) == 1 else _together(column) for column in columns)
-
-
-def _together(names: Sequence[str]) -> str:
-    """encoder_layer_{0-11}, or {q,k,v}."""
-    stems = {name.rstrip("0123456789") for name in names}
-    if len(stems) > 1 or not all(name[-1].isdecimal() for name in names) or stems - {""} - _underscored(stems):
-        return "{" + ",".join(names) + "}"
-    stem = stems.pop()
-    return stem + "{" + _run(sorted(int(name.removeprefix(stem)) for name in names)) + "}"
-
-
-def _underscored(stems: set[str]) -> set[str]:
-    """Those after which a number counts repeats: layer_3 is one of many, bn3 has a place of its own."""
-    return {stem for stem in stems if stem.endswith("_")}
-
-
-def _run(numbers: Sequence[int]) -> str:
-    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{numbers[0]}-{numbers[-1]}"
-    return ",".join(map(str, numbers))
 
 
 def nested(expression: sympy.Expr, outer: str) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from tonnage.analyses.compute import FLOPS_PER_MAC, costs_of
 from tonnage.analyses.known import Known
 from tonnage.analyses.passes import Pass, last_step
+from tonnage.analyses.paths import folded
 from tonnage.analyses.roofline.peaks import OTHER, Peak, peak_of
 from tonnage.costs import Cost
 from tonnage.gpus import Card
@@ -263,22 +264,3 @@ def _layers(trace: Trace, modules: dict[int, _ModuleTally]) -> list[LayerBound]:
         for group in groups.values()
     ]
     return sorted((layer for layer in layers if layer.step.seconds), key=lambda layer: -layer.step.seconds)
-
-
-def folded(paths: Sequence[str]) -> str:
-    """Paths that differ in numbers alone, as one.
-
-    >>> folded(["layer.0.fc", "layer.1.fc", "layer.2.fc"]), folded(["h.1", "h.3"]), folded(["fc"])
-    ('layer.{0-2}.fc', 'h.{1,3}', 'fc')
-    """
-    columns = zip(*(path.split(".") for path in paths), strict=True)
-    return ".".join(_folded_part(list(dict.fromkeys(column))) for column in columns)
-
-
-def _folded_part(parts: list[str]) -> str:
-    if len(parts) == 1:
-        return parts[0]
-    numbers = sorted(map(int, parts))
-    if numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{{{numbers[0]}-{numbers[-1]}}}"
-    return f"{{{','.join(map(str, numbers))}}}"
