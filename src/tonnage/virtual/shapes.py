@@ -1,7 +1,6 @@
-"""Outputs that are made without PyTorch's meta kernels, from the first call on.
+"""Outputs of operators for which PyTorch has no meta kernel, or none that can be asked.
 
-Each function returns NotImplemented where it does not know. What those kernels answer slowly but well is
-`remembered` instead.
+Each function returns NotImplemented where it does not know.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from tonnage.virtual.layout import is_dense
 
 aten = torch.ops.aten
 Tensor = torch.Tensor
@@ -46,4 +47,13 @@ def _grouped_mm(left: Tensor, right: Tensor, offs: Any = None, bias: Any = None,
     return torch.empty_strided(size, stride, dtype=dtype, device=left.device)
 
 
-_SHAPES: dict[Any, Callable[..., Any]] = {aten._grouped_mm.default: _grouped_mm} if hasattr(aten, "_grouped_mm") else {}
+def _mish_backward(grad: Tensor, tensor: Tensor) -> Any:
+    """One kernel on CUDA, which PyTorch takes apart on `meta`."""
+    alike = grad.dtype == tensor.dtype and grad.shape == tensor.shape and grad.stride() == tensor.stride()
+    return torch.empty_like(tensor) if alike and tensor.is_meta and is_dense(tensor) else NotImplemented
+
+
+_SHAPES: dict[Any, Callable[..., Any]] = {
+    aten.mish_backward.default: _mish_backward,
+    **({aten._grouped_mm.default: _grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
+}
