@@ -269,7 +269,7 @@ TWIN = meta(4)
         None,
         (meta(2), object()),
     ],
-    ids=str,
+    ids=lambda out: type(out).__name__,
 )
 def test_what_is_not_born_of_its_layout_alone_is_not_kept(out):
     assert kept(out, [BASE]) is None
