@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +33,9 @@ from tonnage.scenario import Scenario
 VERSION = 1
 _REPORTS = "reports.json"
 _SAVE_ONE = "write one with `tonnage weigh ... --save FILE`"
+if TYPE_CHECKING:
+    from tonnage.analyses.structure import Structure
+
 T = TypeVar("T")
 
 
@@ -44,6 +47,11 @@ class Subject(Struct, frozen=True, kw_only=True):
     class_name: str
     library: str
     description: str
+
+    @property
+    def title(self) -> str:
+        """Name, class and library, each once: "gpt2 · GPT2LMHeadModel · transformers 5.23.0"."""
+        return " · ".join(dict.fromkeys(part for part in (self.name, self.class_name, self.library) if part))
 
 
 class Input(Struct, frozen=True, kw_only=True):
@@ -119,6 +127,23 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         """What this report was made from; None for one that was read from plain JSON."""
         source = self.__dict__.get("recording_source")
         return source() if source else None
+
+    @property
+    def structure(self) -> Structure | None:
+        """What the subject is made of, read from the recording; None without one."""
+        recording = self.recording
+        if recording is None:
+            return None
+        from tonnage.analyses.structure import read_structure  # spares whoever only prints a report
+
+        return read_structure(
+            recording.trace.modules,
+            recording.trace.parameters,
+            recording=recording,
+            macs={work.path: work.own_macs for work in self.compute.by_module if work.type},
+            macs_missing=tuple(unknown.module for unknown in self.compute.unsupported),
+            name=self.subject.title,
+        )
 
     def with_recording(self, source: Callable[[], Recording]) -> Report:
         """This report, knowing what it was made from: calling `source` gives the recording."""

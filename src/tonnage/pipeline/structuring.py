@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tonnage.analyses.structure import Structure, read_structure
-from tonnage.pipeline.counting import build_dataless
+from tonnage.pipeline.counting import build_dataless, described
 from tonnage.pipeline.weighing import weigh
 from tonnage.render.scenario import in_words
 from tonnage.scenario import Mode
-from tonnage.workload import Workload, resolve
+from tonnage.workload import resolve
 from tonnage.workload.blueprint import members_of, modules_of
 
 
@@ -39,7 +39,7 @@ def structure(
     progress("building the model")
     model = build_dataless(workload)
     modules, members = modules_of(model), list(members_of(model))
-    name = _name(workload)
+    name = described(workload).title
     if not run:
         return read_structure(modules, members, name=name)
     report = weigh(
@@ -62,8 +62,3 @@ def structure(
         name=name,
         ran=in_words(report.scenario),
     )
-
-
-def _name(workload: Workload) -> str:
-    parts = [workload.name, workload.class_name, workload.library]
-    return " · ".join(part for number, part in enumerate(parts) if part and part not in parts[:number])

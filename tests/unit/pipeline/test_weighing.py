@@ -106,3 +106,13 @@ def test_what_makes_no_sense(options, error):
     with pytest.raises(error) as caught:
         tonnage.weigh(linear(), **options)
     assert caught.value.hint
+
+
+def test_a_report_knows_the_structure_of_what_was_weighed():
+    """Two layers of 3 x 4 + 4 and 4 x 2 + 2 parameters, 5 rows through each."""
+    report = tonnage.weigh(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), inputs=((torch.zeros(5, 3),), {}))
+    assert [(node.path, node.parameters, node.macs) for node in report.structure.root.children] == [
+        ("0", 16, 60),
+        ("1", 10, 40),
+    ]
+    assert tonnage.Report.from_json(report.to_json()).structure is None
