@@ -144,12 +144,18 @@ def _recovered(module: nn.Module) -> dict[str, Any]:
             attention, first = module.self_attn, module.linear1
             facts |= {"d_model": attention.embed_dim, "nhead": attention.num_heads}
             facts |= {"dim_feedforward": first.out_features, "bias": first.bias is not None}
-        case nn.RNNBase():
-            return {name: facts[name] for name in _RECURRENT if name in facts}
+        case nn.MultiheadAttention() if module.kdim == module.vdim == module.embed_dim:
+            del facts["kdim"], facts["vdim"]  # they follow embed_dim unless they are given
+        case nn.LSTM():
+            return {name: facts[name] for name in (*_RECURRENT, "proj_size")}
+        case nn.GRU():
+            return {name: facts[name] for name in _RECURRENT}
+        case nn.RNN():
+            return {name: facts[name] for name in (*_RECURRENT, "nonlinearity")}
     return {p.name: facts[p.name] for p in _parameters(type(module)) if p.name in facts}
 
 
-_RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
+_RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
 """LSTM, GRU and RNN hand their arguments on, so their signatures do not name them."""
 
 
