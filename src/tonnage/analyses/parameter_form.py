@@ -12,6 +12,7 @@ import sympy
 from tonnage.analyses.arithmetic import Textbook, textbook
 from tonnage.analyses.closed_form.definitions import Definition, define
 from tonnage.analyses.closed_form.derive import Derived, derive, derive_alike, total_of
+from tonnage.analyses.closed_form.dividing import covered, divisions
 from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
@@ -55,7 +56,7 @@ class _Found:
     definitions: Mapping[str, Definition]
     sizes: Mapping[str, int]
     dividing: Sequence[tuple[str, str]]
-    """Pairs of sizes of which the second has to divide the first, though no number of the form says so."""
+    """Pairs of sizes of which the second has to divide the first."""
 
     def predict(self, changes: Changes) -> int | None:
         """The count at `changes`; None where the form does not hold because something is no whole number."""
@@ -95,7 +96,7 @@ def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
         if derived is None:
             asked = {name: size for name, size in sizes.items() if name not in held}
             derived = derive(lambda changes: question.ask({**fixed, **changes}), asked)
-        found = _Found(derived, definitions, sizes, tuple(dividing))
+        found = _Found(derived, definitions, sizes, tuple(dict.fromkeys((*_divisions(derived), *dividing))))
         trials = prove(derived, question.ask, found.predict)
         wrong = next((trial for trial in trials if trial.predicted != trial.counted), None)
         if wrong is None:
@@ -161,6 +162,12 @@ def _difference(question: Question, found: _Found, fixed: Changes, switched: Cha
     )
     proved = trials and all(trial.predicted == trial.counted for trial in trials)
     return sympy.expand(derived.total - found.derived.total) if proved else None
+
+
+def _divisions(derived: Derived) -> Iterator[tuple[str, str]]:
+    for part in derived.parts:
+        for number in part.numbers:
+            yield from divisions(number, derived.survey.sizes)
 
 
 def _remembering(ask: Ask) -> Ask:
@@ -294,7 +301,7 @@ class _Writer:
             e: None
             for part in self.derived.parts
             for e in (part.times, *part.numbers)
-            if sympy.denom(sympy.together(e)) != 1
+            if sympy.denom(sympy.together(e)) != 1 and not covered(e, self.found.dividing)
         }
         divided = [f"{self.letters[whole]}/{self.letters[divisor]}" for whole, divisor in self.found.dividing]
         return [*(written(self._lettered(e)) for e in fractions), *divided]
