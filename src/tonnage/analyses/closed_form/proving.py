@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
@@ -16,6 +16,10 @@ _TRIES = 40
 _FACTORS = tuple(map(Fraction, ("1/2", "1", "3/2", "2", "5/2", "3", "5", "7")))
 """Different ones for different sizes pull apart what is equal by chance, such as 512 = 8 * 64."""
 _MOST_BLOCKS = 5
+_DEEPER = (3, 8)
+"""How many more blocks than the subject's own: the form was derived from up to two more of them."""
+Predict = Callable[[Mapping[str, int]], int | None]
+"""What a form says at other sizes; None outside of its domain."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,14 @@ class Trial:
     counted: int
 
 
-def prove(derived: Derived, ask: Ask, predict: Callable[[Mapping[str, int]], int | None]) -> list[Trial]:
-    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed.
+def prove(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
+    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed, and at more blocks.
 
-    `predict` is None outside of the form's domain, and such a draw proves nothing. Fewer trials come back only where
-    the subject cannot be built with what is drawn.
+    Where `predict` is None a draw proves nothing. Fewer trials come back only where the subject cannot be built with
+    what is drawn.
     """
     random = Random(0)
+    deeper = list(_deeper(derived, ask, predict, random))
     trials: list[Trial] = []
     seen: set[frozenset[tuple[str, int]]] = set()
     for attempt in range(_TRIES):
@@ -48,7 +53,17 @@ def prove(derived: Derived, ask: Ask, predict: Callable[[Mapping[str, int]], int
             trials.append(Trial(changes, predicted, total_of(table)))
         if len(trials) == PROOFS:
             break
-    return trials
+    return [*trials, *deeper]
+
+
+def _deeper(derived: Derived, ask: Ask, predict: Predict, random: Random) -> Iterator[Trial]:
+    """One trial for each number of blocks, at more of them than any that was looked at, whatever they are like."""
+    for direction in derived.directions:
+        if direction.repeats:
+            changes = direction.at(direction.levels[0] + random.randint(*_DEEPER))
+            table, predicted = ask(changes), predict(changes)
+            if table is not None and predicted is not None:
+                yield Trial(changes, predicted, total_of(table))
 
 
 def _draw(derived: Derived, random: Random, *, boldness: float) -> dict[str, int]:
