@@ -141,7 +141,7 @@ class Survey:
         return Direction(name, {name: value}, levels if moved else ())
 
     def _matters(self, name: str) -> bool:
-        """Whether anything follows `name`: more of it, or an odd number, for a size may be rounded or have to divide."""
+        """Whether anything follows `name`, also where it is odd: a size may be rounded, or have to divide another."""
         value = self.sizes[name]
         if self.near({name: 2 * value}) != self.base or self.near({name: value + 1}) != self.base:
             return True
