@@ -269,11 +269,11 @@ def whisper(c: Config) -> int:
     """K has no bias; the encoder's sinusoids are parameters that are not trained."""
     d = c["d_model"]
     attention = 4 * linear(d, d) - d
-    layer = block(d, 4 * d) - d
+    hearing, saying = (block(d, c[f"{side}_ffn_dim"]) - d for side in ("encoder", "decoder"))
     convolutions = linear(3 * c["num_mel_bins"], d) + linear(3 * d, d)
-    encoder = convolutions + c["max_source_positions"] * d + c["encoder_layers"] * layer + 2 * d
+    encoder = convolutions + c["max_source_positions"] * d + c["encoder_layers"] * hearing + 2 * d
     tokens = (c["vocab_size"] + c["max_target_positions"]) * d
-    return encoder + tokens + c["decoder_layers"] * (layer + attention + 2 * d) + 2 * d
+    return encoder + tokens + c["decoder_layers"] * (saying + attention + 2 * d) + 2 * d
 
 
 def wav2vec2(c: Config) -> int:
