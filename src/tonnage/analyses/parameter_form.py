@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from itertools import combinations
 from math import prod
 
 import sympy
@@ -16,7 +16,7 @@ from tonnage.analyses.closed_form.dividing import covered, divisions
 from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
-from tonnage.analyses.closed_form.survey import Ask, Changes, Table
+from tonnage.analyses.closed_form.survey import Ask, Changes, Direction, Table
 from tonnage.analyses.closed_form.symbols import is_width, letters
 from tonnage.analyses.closed_form.writing import collected, written
 from tonnage.analyses.forms import Component, ParameterForm, Proof, Symbol
@@ -124,18 +124,26 @@ class _Limits:
 
 def _apart(found: _Found) -> list[tuple[str, str]]:
     """Pairs of sizes that make another architecture where they are equal, and not where they are not."""
-    survey, pairs = found.derived.survey, []
     directions = [d for d in found.derived.directions if not d.repeats and len(d.moved) == 1]
-    for one, other in permutations(directions[:_MOST_PAIRED], 2):
-        equal = other.levels[0]
-        if equal in one.levels or (other.field, one.field) in pairs:
-            continue
-        table, beside = (survey.near({one.field: value}) for value in (equal, 2 * equal))
-        if table is None or beside is None or same_kind(found.derived, table) or not same_kind(found.derived, beside):
-            continue
-        if found.predict({**survey.settled, one.field: equal}) != total_of(table):
-            pairs.append((one.field, other.field))
-    return pairs
+    pairs = combinations(directions[:_MOST_PAIRED], 2)
+    return [(one.field, other.field) for one, other in pairs if _other_where_equal(found, one, other)]
+
+
+def _other_where_equal(found: _Found, one: Direction, other: Direction) -> bool:
+    """Whether `one` at the value of `other`, or the other way round if that cannot be built, makes another model."""
+    survey = found.derived.survey
+    for moved, equal in ((one, other.levels[0]), (other, one.levels[0])):
+        if equal in moved.levels:
+            return False
+        table = survey.near({moved.field: equal})
+        if table is not None:
+            break
+    if table is None or same_kind(found.derived, table):
+        return False
+    if found.predict({**survey.settled, moved.field: equal}) == total_of(table):
+        return False
+    beside = survey.near({moved.field: 2 * equal})
+    return beside is not None and same_kind(found.derived, beside)
 
 
 def _switches(question: Question, found: _Found) -> dict[str, sympy.Expr | None]:
