@@ -72,8 +72,9 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     there is to count, with their values here: it holds for these. `moves` names sizes that stand in the formula
     through another one, in proportion to which they have to move ({"word_embed_proj_dim": "hidden_size"}). `whole`
     are the parts of the formula that have to be whole numbers, `apart` pairs of sizes that must not be equal, because
-    the architecture is another one where they are. `switches` are flags that add or take away something: where one has
-    the other value than in `settings`, its formula is to be added. `aliases` are further names of sizes.
+    the architecture is another one where they are, and `least` sizes below which it is. `switches` are flags that add
+    or take away something: where one has the other value than in `settings`, its formula is to be added. `aliases` are
+    further names of sizes.
     """
 
     formula: str
@@ -89,6 +90,7 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
     moves: dict[str, str]
     whole: list[str]
     apart: list[tuple[str, str]] = []
+    least: dict[str, int] = {}
     switches: dict[str, str] = {}
     aliases: dict[str, str] = {}
     reason: str = ""
@@ -151,6 +153,12 @@ class ParameterForm(Struct, frozen=True, kw_only=True):
                 raise BadOption(
                     f"the formula holds where {one} and {other} differ, and both are {sizes[one]}",
                     hint="with equal sizes the model is built otherwise: derive the formula for such a config",
+                )
+        for name, size in self.least.items():
+            if sizes[name] < size:
+                raise BadOption(
+                    f"the formula holds from {name}={size} on, and it would be {sizes[name]}",
+                    hint="below that the model is built otherwise: derive the formula for such a config",
                 )
         return values
 

@@ -13,6 +13,7 @@ from tonnage.analyses.arithmetic import Textbook, textbook
 from tonnage.analyses.closed_form.definitions import Definition, define
 from tonnage.analyses.closed_form.derive import Derived, derive, derive_alike, total_of
 from tonnage.analyses.closed_form.dividing import covered, divisions
+from tonnage.analyses.closed_form.edges import least_sizes
 from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
 from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
@@ -57,9 +58,11 @@ class _Found:
     sizes: Mapping[str, int]
     dividing: Sequence[tuple[str, str]]
     """Pairs of sizes of which the second has to divide the first."""
+    least: Mapping[str, int] = field(default_factory=dict)
+    """Sizes below which the form does not hold."""
 
     def predict(self, changes: Changes) -> int | None:
-        """The count at `changes`; None where the form does not hold because something is no whole number."""
+        """The count at `changes`; None where the form does not hold: something is too small or no whole number."""
         sizes = {**self.sizes, **changes}
         for name, definition in self.definitions.items():
             if name not in changes:
@@ -67,6 +70,8 @@ class _Found:
                 if value is None:
                     return None
                 sizes[name] = value
+        if any(sizes[name] < size for name, size in self.least.items()):
+            return None
         if any(sizes[whole] % sizes[divisor] for whole, divisor in self.dividing):
             return None
         numbers = {symbol: sympy.Integer(sizes[name]) for name, symbol in self.derived.symbols.items()}
@@ -97,6 +102,7 @@ def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
             asked = {name: size for name, size in sizes.items() if name not in held}
             derived = derive(lambda changes: question.ask({**fixed, **changes}), asked)
         found = _Found(derived, definitions, sizes, tuple(dict.fromkeys((*_divisions(derived), *dividing))))
+        found = replace(found, least=least_sizes(derived, found.predict))
         trials = prove(derived, question.ask, found.predict)
         wrong = next((trial for trial in trials if trial.predicted != trial.counted), None)
         if wrong is None:
@@ -265,6 +271,7 @@ class _Writer:
             moves={f: d.field for d in self.derived.directions for f in d.moved if f != d.field},
             whole=self._whole(),
             apart=self.limits.apart,
+            least=dict(self.found.least),
             switches={n: written(self._lettered(e)) for n, e in self.limits.switches.items() if e is not None},
             aliases={n: size for n, size in self.question.aliases.items() if size in self.sizes},
             reason="" if formula else self._reason(),

@@ -132,6 +132,8 @@ def _conditions(form: ParameterForm) -> Iterator[str]:
         yield f"{name}={form.settings[name]}; otherwise + {added}".replace("+ -", "- ")
     for one, other in form.apart:
         yield f"{one} other than {other}"
+    for name, size in form.least.items():
+        yield f"{name} of {size} and more"
     if form.whole:
         yield f"whole {', '.join(form.whole)}"
     for follower, leader in form.moves.items():
