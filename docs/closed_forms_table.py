@@ -1,4 +1,4 @@
-"""Writes the catalogue's closed forms into docs/closed-forms.md, between its markers: `python docs/closed_forms_table.py`.
+"""Writes the catalogue's closed forms into docs/closed-forms.md: `python docs/closed_forms_table.py`.
 
 Each formula is derived from the smallest model of its architecture and evaluated at the sizes of the others; a model
 whose count it does not give has a formula of its own. This takes some minutes.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import tonnage
 from tonnage.analyses.forms import ParameterForm, Proof, Symbol
@@ -34,12 +34,11 @@ WITH_MACS = (
 WIDTH = 100
 
 
-@dataclass
-class Formula:
+class Formula(NamedTuple):
     """A closed form, and the models of the catalogue whose counts it gives; it is derived from the first."""
 
     form: ParameterForm
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry]
 
 
 def architectures() -> dict[str, list[Entry]]:
@@ -60,7 +59,7 @@ def formulas(entries: Sequence[Entry]) -> list[Formula]:
         if known is None:
             form = tonnage.params(entry.name).parameters.form
             assert form is not None, "tonnage.params derives one"
-            found.append(known := Formula(form))
+            found.append(known := Formula(form, []))
         known.entries.append(entry)
     return found
 
@@ -77,7 +76,11 @@ def count_at(form: ParameterForm, variation: Variation) -> int | None:
 
 def section(architecture: str, found: Sequence[Formula]) -> str:
     """What the page says of one architecture."""
-    return "\n\n".join([f"### {architecture}", *("\n\n".join(_formula(f)) for f in found)])
+    paragraphs = [f"### {architecture}"]
+    for number, formula in enumerate(found):
+        alike = number > 0 and _where(formula.form.symbols) == _where(found[number - 1].form.symbols)
+        paragraphs += _formula(formula, "Symbols as above" if alike else _where(formula.form.symbols))
+    return "\n\n".join(paragraphs)
 
 
 def summary(found: Mapping[str, Sequence[Formula]]) -> str:
@@ -87,9 +90,9 @@ def summary(found: Mapping[str, Sequence[Formula]]) -> str:
     models, having = (sum(len(formula.entries) for formula in some) for some in (every, proved))
     proofs = sum(len(formula.form.proofs) for formula in proved)
     return (
-        f"{having} of the {models} models in the catalogue have a proved formula ({having / models:.1%}): {len(proved)} "
-        f"formulas for {len(found)} architectures, proved at {proofs} configurations, and held against the counts of "
-        f"{having - len(proved)} models besides those that they are derived from."
+        f"{having} of the {models} models in the catalogue have a proved formula ({having / models:.1%}): "
+        f"{len(proved)} formulas for {len(found)} architectures, proved at {proofs} configurations, "
+        f"and held against the counts of {having - len(proved)} models besides those that they are derived from."
     )
 
 
@@ -117,12 +120,12 @@ def _between(text: str, markers: tuple[str, str], new: str) -> str:
     return f"{before}{begin}\n\n{new}\n\n{end}{rest.split(end)[1]}"
 
 
-def _formula(found: Formula) -> Iterator[str]:
+def _formula(found: Formula, where: str) -> Iterator[str]:
     form, (first, *others) = found.form, found.entries
     if form.formula:
         yield f"Derived from `{first.name}`, {_proof(form.proofs)}:"
         yield _code(form.formula)
-        yield f"{_where(form.symbols)}."
+        yield f"{where}."
         yield from _conditions(form)
     else:
         yield f"`{first.name}`: no formula, because {form.reason}."
@@ -136,8 +139,10 @@ def _proof(proofs: Sequence[Proof]) -> str:
 
 
 def _code(formula: str) -> str:
-    lines = textwrap.wrap(formula, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-    return "\n".join(["```text", *lines, "```"])
+    """`formula` in lines that begin with a sign: spaces that hold a term together do not break."""
+    held = formula.replace("+ ", "+\N{NO-BREAK SPACE}").replace(" - ", "\N{NO-BREAK SPACE}-\N{NO-BREAK SPACE}")
+    lines = textwrap.wrap(held, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(["```text", *lines, "```"]).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _where(symbols: Sequence[Symbol]) -> str:
@@ -151,15 +156,14 @@ def _symbol(symbol: Symbol) -> str:
 
 
 def _conditions(form: ParameterForm) -> Iterator[str]:
-    held = [f"`{name}={form.sizes[name]}` ({reason})" for name, reason in form.held.items()]
     conditions = [
         *(f"`{name}={value}`" for name, value in form.settings.items()),
-        *(f"whole `{text}`" for text in form.whole),
+        *(["whole " + ", ".join(f"`{text}`" for text in form.whole)] if form.whole else []),
         *(f"`{follower}` in proportion to `{leader}`" for follower, leader in form.moves.items()),
-        *held,
+        *(f"`{name}={form.sizes[name]}` ({reason})" for name, reason in form.held.items()),
     ]
     if conditions:
-        yield f"Holds for {', '.join(conditions)}."
+        yield f"Holds for {'; '.join(conditions)}."
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ def test_a_section_is_what_is_derived_now(parameters, architecture):
 
 
 def test_every_model_has_its_place_once(parameters):
-    named = Counter(re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^(?:Derived|`|The same).*", parameters, re.M))))
+    lines = re.findall(r"^(?:Derived from|The same for|`[^`]+`: no formula).*", parameters, re.M)
+    named = Counter(name for line in lines for name in re.findall(r"`([^`]+)`", line))
     assert {entry.name: named[entry.name] for entry in all_entries()} == {entry.name: 1 for entry in all_entries()}
     assert re.findall(r"^### (\w+)$", parameters, re.M) == list(script.architectures())
 
