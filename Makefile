@@ -59,6 +59,8 @@ docs: $(READY)  ## Write the generated parts of docs/ anew
 	$(BIN)/python docs/gpus_table.py
 	$(BIN)/python docs/models_table.py
 	$(BIN)/python docs/commands_help.py
+	$(BIN)/python docs/closed_forms_table.py
+	$(BIN)/python docs/command_output.py
 
 tables: $(TABLES_READY)  ## The published tables with the libraries of their month, to the printed digit
 	$(TABLES_VENV)/bin/python benchmarks/tables/tables.py --exact

@@ -38,7 +38,7 @@ class Question:
     """What is asked about: its sizes, and its tables of parameters and their shapes at other sizes.
 
     `following` are sizes that follow from `sizes` unless they are given; `follow` answers what they are at other sizes.
-    `flags` are switches by name, each with its value; `aliases` are other names that sizes go by.
+    `flags` are switches by name, each with its value; `aliases` are other names that sizes go by. `what` is counted.
     """
 
     sizes: Mapping[str, int]
@@ -47,6 +47,7 @@ class Question:
     follow: Callable[[Changes], Mapping[str, int] | None] = lambda changes: {}
     flags: Mapping[str, bool] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    what: str = "parameters"
 
 
 @dataclass(frozen=True)
@@ -211,9 +212,10 @@ def _guilty(question: Question, found: _Found, wrong: Trial) -> dict[str, str]:
         if table is None or predicted is None or not same_kind(found.derived, table):
             continue
         if predicted != total_of(table):
-            why[name] = f"at {value:,} there are {total_of(table):,} parameters, and a polynomial gives {predicted:,}"
+            counted = total_of(table)
+            why[name] = f"at {value:,} there are {counted:,} {question.what}, and a polynomial gives {predicted:,}"
     changed = ", ".join(f"{name}={value}" for name, value in wrong.changes.items())
-    together = f"with {changed} there are {wrong.counted:,} parameters, and a polynomial gives {wrong.predicted:,}"
+    together = f"with {changed} there are {wrong.counted:,} {question.what}, and a polynomial gives {wrong.predicted:,}"
     return why or dict.fromkeys(wrong.changes, together)
 
 
@@ -346,7 +348,7 @@ class _Writer:
             kind=module.type if module is not None else "",
             parameters=list(shapes),
             formula=_several(count, written(each)),
-            substituted=_several(count, written(each, self.values)),
+            substituted=_several(count, written(each, self.values), like=written(each)),
             times=written(self._lettered(own.times)),
             each=number,
             repeats=repeats,
@@ -355,15 +357,17 @@ class _Writer:
         )
 
 
-def _several(count: int, text: str) -> str:
+def _several(count: int, text: str, *, like: str = "") -> str:
+    """`count` times `text`, in brackets where it is a sum or has a number of its own; `like` the formula it is of."""
     if count == 1:
         return text
-    return f"{count}*({text})" if " " in text else f"{count}*{text}"
+    pattern = like or text
+    return f"{count}*({text})" if " " in pattern or pattern[0].isdecimal() else f"{count}*{text}"
 
 
 def _usual(count: int, usual: Textbook) -> dict[str, str]:
     letters = _several(count, usual.formula) if usual.formula else ""
-    return {"arithmetic": letters, "worked": _several(count, usual.worked)}
+    return {"arithmetic": letters, "worked": _several(count, usual.worked, like=usual.formula or "1")}
 
 
 _NO_MODULE = Module("", "")

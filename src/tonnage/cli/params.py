@@ -80,13 +80,16 @@ def _params(subject: str, trust_remote_code: bool) -> ParameterReport:
 
 
 def _sizes(text: str) -> dict[str, int]:
-    """hidden_size=1024,num_hidden_layers=24 as a dict."""
-    found = {}
+    """hidden_size=1024,attention_bias=True as a dict."""
+    found: dict[str, int] = {}
     for pair in text.split(","):
-        name, _, value = pair.partition("=")
-        if not value.strip().isdecimal():
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if value in ("True", "False"):
+            found[name] = value == "True"
+            continue
+        if not value.isdecimal():
             raise BadOption(f"`{pair.strip()}` gives no size", hint="write --at hidden_size=1024,num_hidden_layers=24")
-        found[name.strip()] = int(value)
+        found[name] = int(value)
     return found
 
 

@@ -158,4 +158,5 @@ def _question(passes: Forwards, variation: Variation, lengths: Mapping[str, int]
         ask=lambda changes: passes.table(variation, changes),
         following=variation.following,
         follow=follow,
+        what="MACs",
     )

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tonnage.analyses.closed_form.latex import latex_of
+from tonnage.analyses.expressions import parse
 from tonnage.analyses.forms import Component, ParameterForm, Symbol
 from tonnage.render.header import header
 from tonnage.render.notes import paragraph
@@ -18,6 +20,8 @@ from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailin
 from tonnage.report import ParameterReport
 from tonnage.units import format_bytes, format_count, short_count
 
+_NUMBERS = 22
+"""Cells of the columns of parameters and shares, and of the gaps."""
 _REPEATS = re.compile(r"^.*\{[\d,-]+\}")
 """The part of a folded path up to the last run of repeats."""
 
@@ -91,6 +95,8 @@ def _paragraphs(report: ParameterReport, glyphs: Glyphs) -> Iterator[tuple[str, 
     if form.formula:
         yield "formula", [Text(form.formula, style="bold")]
         yield "in numbers", [f"{form.substituted} = {format_count(form.total)}", _agreement(count.total, form, glyphs)]
+        if (constant := _constant(form)) * 2 > form.total:
+            yield "", [f"{format_count(constant)} of it follow no size: the table below says what they are"]
         yield "proved", list(_proofs(form, glyphs))
         yield "where", [_symbol(symbol) for symbol in form.symbols]
     else:
@@ -101,6 +107,12 @@ def _paragraphs(report: ParameterReport, glyphs: Glyphs) -> Iterator[tuple[str, 
         yield "holds for", list(conditions)
     if report.guesses:
         yield "guessed", [glyphs.clean(guess) for guess in report.guesses]
+
+
+def _constant(form: ParameterForm) -> int:
+    """What components add in which no symbol stands."""
+    letters = {symbol.symbol for symbol in form.symbols}
+    return sum(c.total for c in form.components if not letters & (parse(c.formula).symbols | parse(c.times).symbols))
 
 
 def _agreement(total: int, form: ParameterForm, glyphs: Glyphs) -> str:
@@ -114,7 +126,8 @@ def _proofs(form: ParameterForm, glyphs: Glyphs) -> Iterator[str]:
     yield f"{sign} {held} of {len(form.proofs)} configurations that it was not derived from, such as"
     if form.proofs:
         proof = max(form.proofs, key=lambda proof: len(proof.changes))
-        changes = ", ".join(f"{name}={value}" for name, value in proof.changes.items())
+        letters = {symbol.field: symbol.symbol for symbol in form.symbols}
+        changes = ", ".join(f"{letters[name]}={value}" for name, value in proof.changes.items() if name in letters)
         yield f"{changes}: {format_count(proof.predicted)} predicted, {format_count(proof.counted)} counted"
 
 
@@ -135,7 +148,7 @@ def _conditions(form: ParameterForm) -> Iterator[str]:
     for name, size in form.least.items():
         yield f"{name} of {size} and more"
     if form.whole:
-        yield f"whole {', '.join(form.whole)}"
+        yield f"sizes with which {', '.join(form.whole)} {'is a whole number' if len(form.whole) == 1 else 'are whole'}"
     for follower, leader in form.moves.items():
         yield f"{follower} in proportion to {leader}"
     for name, reason in form.held.items():
@@ -146,6 +159,7 @@ def _components(form: ParameterForm, glyphs: Glyphs, console: Console) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", width=console.width)
     table.add_column("component", overflow="fold", ratio=9)
     table.add_column("formula", overflow="fold", ratio=8)
+    room = (console.width - _NUMBERS) * 9 // 17
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
     blocks: dict[object, list[Component]] = {}
@@ -154,10 +168,10 @@ def _components(form: ParameterForm, glyphs: Glyphs, console: Console) -> Table:
     for rows in blocks.values():
         block = _block(rows[0])
         if block is not None and rows[0].repeats > 1:
-            _add_block(table, block, rows, form, glyphs)
+            _add_block(table, block, rows, form, glyphs, room)
         else:
             for row in rows:
-                _add(table, row.path, row, form, glyphs)
+                _add(table, row.path, row, form, glyphs, room)
     return table
 
 
@@ -167,7 +181,7 @@ def _block(component: Component) -> tuple[str, str] | None:
 
 
 def _add_block(
-    table: Table, block: tuple[str, str], rows: Sequence[Component], form: ParameterForm, glyphs: Glyphs
+    table: Table, block: tuple[str, str], rows: Sequence[Component], form: ParameterForm, glyphs: Glyphs, room: int
 ) -> None:
     path, times = block
     total = sum(row.total for row in rows)
@@ -175,16 +189,28 @@ def _add_block(
     count = f"{label} {glyphs.times} {format_count(sum(row.each for row in rows))}"
     table.add_row(Text(glyphs.clean(path)), Text(count), Text(format_count(total)), _share(total, form), style="bold")
     for row in rows:
-        _add(table, f"  {row.path.removeprefix(path).removeprefix('.')}", row, form, glyphs, once=True)
+        _add(table, f"  {row.path.removeprefix(path).removeprefix('.')}", row, form, glyphs, room, once=True)
 
 
-def _add(table: Table, path: str, row: Component, form: ParameterForm, glyphs: Glyphs, *, once: bool = False) -> None:
+def _add(
+    table: Table, path: str, row: Component, form: ParameterForm, glyphs: Glyphs, room: int, *, once: bool = False
+) -> None:
     name = path if path.strip() else f"{path}{row.kind}"
     if row.kind and row.path and not row.arithmetic and row.parameters != ["weight"]:
         name += f".{','.join(row.parameters)}" if len(row.parameters) < 3 else ""
     number = row.each if once else row.total
     share = Text("") if once else _share(row.total, form)
-    table.add_row(Text(glyphs.clean(name)), Text(_formula(row, once)), Text(format_count(number)), share)
+    table.add_row(_broken(glyphs.clean(name), room), Text(_formula(row, once)), Text(format_count(number)), share)
+
+
+def _broken(path: str, room: int) -> Text:
+    """A path in lines of `room` cells, broken behind a dot where it can be."""
+    lines, indent = [""], " " * (len(path) - len(path.lstrip()) + 2)
+    for piece in re.findall(r"[^.]*[.]?", path):
+        if cell_len(lines[-1] + piece) > room and lines[-1].strip():
+            lines.append(indent)
+        lines[-1] += piece
+    return Text("\n".join(lines))
 
 
 def _formula(row: Component, once: bool) -> str:
@@ -198,7 +224,8 @@ def _bracketed(text: str, times: str) -> str:
 
 
 def _share(total: int, form: ParameterForm) -> Text:
-    return Text(f"{total / form.total:.1%}" if form.total else "")
+    share = total / form.total if form.total else 0.0
+    return Text("<0.1%" if 0 < share < 0.001 else f"{share:.1%}")
 
 
 def _counts(report: ParameterReport) -> Iterator[str]:
@@ -206,7 +233,7 @@ def _counts(report: ParameterReport) -> Iterator[str]:
     yield f"{format_count(count.total)} unique tensors: what sum(p.numel() for p in model.parameters()) gives"
     if count.tied:
         twice = format_count(count.total + count.tied)
-        yield f"{twice} with tied tensors counted under each of their names, as sums over modules or files do"
+        yield f"{twice} with tied tensors counted under each of their names, as sums over modules do"
     if count.active is not None:
         yield f"{format_count(count.active)} active for one token, the others in experts that it is not sent to"
     yield f"{format_count(count.trainable)} trainable, {format_count(count.frozen)} frozen"

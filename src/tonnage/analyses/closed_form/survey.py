@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tonnage.analyses.closed_form.symbols import is_width
+
 Table = Mapping[str, tuple[int, ...]]
 Changes = Mapping[str, int]
 Ask = Callable[[Changes], Table | None]
@@ -58,16 +60,19 @@ class Survey:
 
     def __init__(self, ask: Ask, sizes: Mapping[str, int]) -> None:
         self._ask = ask
-        self._seen: dict[frozenset[tuple[str, int]], Table | None] = {}
+        self._seen: dict[tuple[tuple[str, int], ...], Table | None] = {}
         self.sizes = dict(sizes)
         self.settled: dict[str, int] = {}
         """Sizes that the survey is made at instead of the subject's own, so that there is less to build."""
 
     def at(self, changes: Changes) -> Table | None:
         """The table at `changes` from the subject's own sizes."""
-        key = frozenset((name, value) for name, value in changes.items() if value != self.sizes[name])
+        changed = {
+            name: changes[name] for name in self.sizes if changes.get(name, self.sizes[name]) != self.sizes[name]
+        }
+        key = tuple(changed.items())
         if key not in self._seen:
-            self._seen[key] = self._ask(dict(key))
+            self._seen[key] = self._ask(changed)
         return self._seen[key]
 
     def near(self, changes: Changes) -> Table | None:
@@ -157,8 +162,9 @@ class Survey:
         equal = tuple(o for o in stuck if o != name and self.sizes[o] == self.sizes[name])
         for group in (*((equal,) if len(equal) > 1 else ()), *((other,) for other in others)):
             moved = {o: self.sizes[o] for o in (name, *group)}
-            field = group[0] if group[0] in known else name
-            moved |= known[field].moved if field in known else {}
+            leading = [o for o in group if o in known]
+            moved |= known[leading[0]].moved if leading else {}
+            field = leading[0] if leading else next((o for o in moved if is_width(o)), name)
             levels = self._levels(moved, field)
             if len(levels) >= 3 and any(self._with(moved, field, level) != self.base for level in levels):
                 return Direction(field, moved, levels)

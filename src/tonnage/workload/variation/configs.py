@@ -17,6 +17,8 @@ from tonnage.workload.variation.value import Changes, Impossible, Variation, qui
 _ELEMENT = re.compile(r"(?P<name>\w+)\[(?P<index>\d+)\]")
 _NUMBERS = re.compile(r"(_ids?|_index|_indices|_indexes|_tokens)(\[\d+\])?$")
 """Names of tokens and layers by their number: none of them is a size."""
+_LAYERS = re.compile(r"layer|depth|block")
+"""In the names of numbers of layers; the lists with an entry for each layer are as long as these say."""
 _MEANINGLESS = ("id2label", "label2id", "transformers_version", "_name_or_path", "architectures", "model_type")
 
 
@@ -35,7 +37,9 @@ class ConfigVariation(Variation):
         self._find_following()
 
     def construct(self, changes: Changes) -> nn.Module:
-        return replace(self.workload, config=self._config(changes)).build(Scenario())
+        config = self._config(changes)
+        own_head = self.workload.own_head and not config.tie_word_embeddings
+        return replace(self.workload, config=config, own_head=own_head).build(Scenario())
 
     def follow(self, changes: Changes) -> Mapping[str, int]:
         found = dict(_sizes_of(self._config_or_impossible(changes)))
@@ -156,7 +160,8 @@ def _put(data: dict[str, Any], name: str, value: Any, before: Any) -> None:
         items[int(match["index"])] = type(items[int(match["index"])])(value)
         data[match["name"]] = items
     else:
-        _stretch_lists(data, before, value)
+        if _LAYERS.search(last):
+            _stretch_lists(data, before, value)
         data[last] = float(value) if isinstance(before, float) else value
 
 
