@@ -78,7 +78,7 @@ class ConfigVariation(Variation):
         data = copy.deepcopy(self._given)
         for name, value in changes.items():
             _put(data, name, value, _lookup(self.workload.config, name))
-        return type(self.workload.config).from_dict(data)
+        return type(self.workload.config)(**data)  # from_dict would print it for a log that nobody reads
 
 
 def from_config(workload: TransformersWorkload) -> ConfigVariation:
