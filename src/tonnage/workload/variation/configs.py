@@ -37,9 +37,8 @@ class ConfigVariation(Variation):
         self._find_following()
 
     def construct(self, changes: Changes) -> nn.Module:
-        config = self._config(changes)
-        own_head = self.workload.own_head and not config.tie_word_embeddings
-        return replace(self.workload, config=config, own_head=own_head).build(Scenario())
+        own_head = self.workload.own_head and not changes.get("tie_word_embeddings", False)
+        return replace(self.workload, config=self._config(changes), own_head=own_head).build(Scenario())
 
     def follow(self, changes: Changes) -> Mapping[str, int]:
         found = dict(_sizes_of(self._config_or_impossible(changes)))
