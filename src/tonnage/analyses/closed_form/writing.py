@@ -45,8 +45,8 @@ def _is_factor(symbol: sympy.Symbol, expression: sympy.Expr) -> bool:
 
 
 def _repeated(times: sympy.Expr, each: sympy.Expr, values: Values) -> str:
-    if times == 1:
-        return written(each, values)
+    if times == 1 or not (isinstance(times, sympy.Add) or isinstance(each, sympy.Add)):
+        return written(times * each, values)
     factor, inner = written(times, values), written(each, values)
     factor = f"({factor})" if isinstance(times, sympy.Add) else factor
     return f"{factor}*({inner})" if isinstance(each, sympy.Add) else f"{factor}*{inner}"
