@@ -20,6 +20,8 @@ _ROUND: dict[str, Callable[[sympy.Expr], int | None]] = {
     "floor": lambda value: floor(value),
     "ceil": lambda value: ceil(value),
 }
+_BESIDE = ((1, 1), (2, 1), (5, 0), (7, 0), (10, 3))
+"""Sizes that a definition is held against: so many times its own and so much more."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ def define(sizes: Mapping[str, int], following: Mapping[str, int], follow: Follo
 
 
 def _rounded(derived: Derived, ask: Callable[[Changes], Table | None], name: str) -> Definition | None:
-    """The definition with the rounding that is right where the sizes do not divide each other."""
+    """The definition with the rounding that is right at sizes that it was not derived from, and do not divide."""
     expression = derived.parts[0].numbers[0]
     symbols = {field: symbol for field, symbol in derived.symbols.items() if symbol in expression.free_symbols}
     beside = {}
     for field in symbols:
-        value = derived.survey.sizes[field] + 1
-        table = ask({field: value})
-        if table is not None:
-            beside[field, value] = table[name][0]
+        for times, more in _BESIDE:
+            value = times * derived.survey.sizes[field] + more
+            table = ask({field: value})
+            if table is not None:
+                beside[field, value] = table[name][0]
     for rounding in _ROUND:
         definition = Definition(expression, symbols, rounding)  # type: ignore[arg-type]
         values = {key: definition.value({**derived.survey.sizes, key[0]: key[1]}) for key in beside}
