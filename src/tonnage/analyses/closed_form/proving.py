@@ -32,13 +32,13 @@ class Trial:
 
 
 def prove(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
-    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed, and at more blocks.
+    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed, and of single ones.
 
     Where `predict` is None a draw proves nothing. Fewer trials come back only where the subject cannot be built with
     what is drawn.
     """
     random = Random(0)
-    deeper = list(_deeper(derived, ask, predict, random))
+    alone = list(_alone(derived, ask, predict, random))
     trials: list[Trial] = []
     seen: set[frozenset[tuple[str, int]]] = set()
     for attempt in range(_TRIES):
@@ -53,14 +53,23 @@ def prove(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
             trials.append(Trial(changes, predicted, total_of(table)))
         if len(trials) == PROOFS:
             break
-    return [*trials, *deeper]
+    return [*trials, *alone]
 
 
-def _deeper(derived: Derived, ask: Ask, predict: Predict, random: Random) -> Iterator[Trial]:
-    """One trial for each number of blocks, at more of them than any that was looked at, whatever they are like."""
+def _alone(derived: Derived, ask: Ask, predict: Predict, random: Random) -> Iterator[Trial]:
+    """Trials of one size each, whatever the table is like: of more blocks than any that were looked at, and of sizes
+    that the form leaves out though something follows them where they are odd.
+    """
+    survey = derived.survey
+    followed = set().union(*(e.free_symbols for part in derived.parts for e in (part.times, *part.numbers)))
     for direction in derived.directions:
         if direction.repeats:
-            changes = direction.at(direction.levels[0] + random.randint(*_DEEPER))
+            points = [direction.at(direction.levels[0] + random.randint(*_DEEPER))]
+        elif derived.symbols[direction.field] not in followed and len(direction.moved) == 1:
+            points = [{**survey.settled, direction.field: value} for value in survey.others(direction.field)]
+        else:
+            continue
+        for changes in points:
             table, predicted = ask(changes), predict(changes)
             if table is not None and predicted is not None:
                 yield Trial(changes, predicted, total_of(table))

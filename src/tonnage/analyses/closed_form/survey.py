@@ -19,7 +19,7 @@ _DIVISORS = tuple(map(Fraction, ("1/2", "1/3", "1/4", "1/5", "1/7", "1/8", "1/14
 _HOPELESS = 3
 """The factor after which a size with which nothing was built is given up."""
 _ODD = 8
-"""A size that nothing seems to follow is looked at once more at so much of it and 3: 1 becomes 11, and 2 not 3 or 4."""
+"""A size is looked at once at so much of it and 3: 1 becomes 11, and 2 not 3 or 4."""
 _LEVELS = 5
 """Values at which each size is looked at, its own included: three coefficients, a check, and one to spare."""
 _BLOCKS = ("layer", "depth", "block", "num_experts")
@@ -131,26 +131,24 @@ class Survey:
 
     def follows(self, name: str) -> bool:
         """Whether anything is other with another value of `name`, as far as that can be built."""
+        return any(self.near({name: other}) not in (None, self.base) for other in self.others(name))
+
+    def others(self, name: str) -> tuple[int, ...]:
+        """More of `name`, and odd numbers: a size may be rounded, or have to divide another."""
         value = self.sizes[name]
-        return any(self.near({name: other}) not in (None, self.base) for other in (2 * value, value + 1))
+        return (2 * value, value + 1, _ODD * value + 3)
 
     def _alone(self, name: str) -> Direction | None:
         """`name` as a size of its own; without levels where nothing follows it, None where it cannot be varied."""
         value = self.sizes[name]
-        if not self._matters(name):
+        *near, odd = self.others(name)
+        if all(self.near({name: other}) == self.base for other in near) and self.near({name: odd}) in (None, self.base):
             return Direction(name, {name: value}, ())
         levels = self._levels({name: value}, name)
         if len(levels) < 3:
             return None
-        moved = any(self.near({name: level}) != self.base for level in levels)
+        moved = any(self.near({name: level}) != self.base for level in levels) or self.follows(name)
         return Direction(name, {name: value}, levels if moved else ())
-
-    def _matters(self, name: str) -> bool:
-        """Whether anything follows `name`, also where it is odd: a size may be rounded, or have to divide another."""
-        value = self.sizes[name]
-        if self.near({name: 2 * value}) != self.base or self.near({name: value + 1}) != self.base:
-            return True
-        return self.near({name: _ODD * value + 3}) not in (None, self.base)
 
     def _together(self, name: str, stuck: list[str], found: list[Direction]) -> Direction | None:
         """`name` with whichever other size has to move with it."""
