@@ -147,7 +147,7 @@ def _other_where_equal(found: _Found, one: Direction, other: Direction) -> bool:
             break
     if table is None or same_kind(found.derived, table):
         return False
-    if found.predict({**survey.settled, moved.field: equal}) == total_of(table):
+    if found.predict({**survey.sizes, **survey.settled, moved.field: equal}) == total_of(table):
         return False
     beside = survey.near({moved.field: 2 * equal})
     return beside is not None and same_kind(found.derived, beside)

@@ -23,6 +23,6 @@ def _least(derived: Derived, direction: Direction, predict: Predict) -> int:
     for value in range(min(from_here, direction.levels[0]) - 1, 0, -1):
         changes = direction.at(value)
         table = survey.near(changes) if all(changes.values()) else None
-        if table is not None and predict({**survey.settled, **changes}) not in (None, total_of(table)):
+        if table is not None and predict({**survey.sizes, **survey.settled, **changes}) not in (None, total_of(table)):
             return value + 1
     return 1
