@@ -38,6 +38,12 @@ class Derived:
     symbols: dict[str, sympy.Symbol] = field(default_factory=dict)
 
     @property
+    def left_out(self) -> list[str]:
+        """The sizes that nothing follows."""
+        followed = {name for direction in self.directions for name in direction.moved}
+        return [name for name in self.survey.sizes if name not in followed and name not in self.held]
+
+    @property
     def total(self) -> sympy.Expr:
         return sympy.expand(sympy.Add(*(part.times * part.each for part in self.parts)))
 

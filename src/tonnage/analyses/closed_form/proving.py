@@ -18,6 +18,8 @@ _FACTORS = tuple(map(Fraction, ("1/2", "1", "3/2", "2", "5/2", "3", "5", "7")))
 _MOST_BLOCKS = 5
 _DEEPER = (3, 8)
 """How many more blocks than the subject's own: the form was derived from up to two more of them."""
+_LEFT_OUT = 0.2
+"""How likely a size that the form leaves out is doubled."""
 Predict = Callable[[Mapping[str, int]], int | None]
 """What a form says at other sizes; None outside of its domain."""
 
@@ -53,7 +55,18 @@ def prove(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
             trials.append(Trial(changes, predicted, total_of(table)))
         if len(trials) == PROOFS:
             break
-    return [*trials, *alone]
+    return [*trials, *alone, *_contradictions(derived, predict)]
+
+
+def _contradictions(derived: Derived, predict: Predict) -> Iterator[Trial]:
+    """What the form was derived from and does not say: a value or two may have been left out as rounded."""
+    survey = derived.survey
+    for direction in derived.directions:
+        for level in direction.levels[1:]:
+            changes = {**survey.settled, **direction.at(level)}
+            table, predicted = survey.at(changes), predict({**survey.sizes, **changes})
+            if table is not None and predicted not in (None, total_of(table)) and same_kind(derived, table):
+                yield Trial(changes, predicted, total_of(table))
 
 
 def _alone(derived: Derived, ask: Ask, predict: Predict, random: Random) -> Iterator[Trial]:
@@ -76,11 +89,16 @@ def _alone(derived: Derived, ask: Ask, predict: Predict, random: Random) -> Iter
 
 
 def _draw(derived: Derived, random: Random, *, boldness: float) -> dict[str, int]:
-    """Other values for most sizes; for fewer of them the longer nothing could be built."""
+    """Other values for most sizes, for fewer of them the longer nothing could be built, and for some that are left out:
+    nothing follows them in the model as it is, and something may in another.
+    """
     changes: dict[str, int] = {}
     for direction in derived.directions:
         if random.random() < max(boldness, 0.2):
             changes |= direction.at(_value(derived, direction, random))
+    for name in derived.left_out:
+        if name not in changes and random.random() < _LEFT_OUT:
+            changes[name] = 2 * derived.survey.sizes[name]
     return {name: value for name, value in changes.items() if value != derived.survey.sizes[name]}
 
 
