@@ -22,6 +22,8 @@ class Textbook(NamedTuple):
 def textbook(module: Module, shapes: Shapes) -> Textbook:
     """The usual arithmetic for `module`, whose own parameters have `shapes`; else their sizes multiplied.
 
+    Modules go by the names of their classes, and one of the user's may be called like one of PyTorch's.
+
     >>> conv = Module("", "Conv2d", "torch.nn.modules.conv", {"kernel_size": (3, 3), "groups": 1})
     >>> textbook(conv, {"weight": (128, 64, 3, 3), "bias": (128,)})
     Textbook(formula='(k*k*C_in + 1)*C_out', worked='(3*3*64 + 1)*128')
@@ -53,13 +55,15 @@ def _linear(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
 
 def _transposed_linear(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
     """Conv1D of GPT-2, which is a Linear that keeps its weight the other way round."""
+    if len(shapes.get("weight", ())) != 2:
+        return None
     wide, out = shapes["weight"]
     return Textbook("(in + 1)*out", f"({wide} + 1)*{out}")
 
 
 def _convolution(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
     kernel = facts.get("kernel_size")
-    if "weight" not in shapes or not isinstance(kernel, tuple):
+    if len(shapes.get("weight", ())) < 2 or not isinstance(kernel, tuple):
         return None
     transposed = facts.get("transposed", False)
     first, second = shapes["weight"][:2]
@@ -88,13 +92,15 @@ def _norm(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
 
 
 def _embedding(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
+    if len(shapes.get("weight", ())) != 2:
+        return None
     rows, width = shapes["weight"]
     return Textbook("V*d", f"{rows}*{width}")
 
 
 def _attention(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
     """Q, K and V in one matrix; the output projection is a module of its own."""
-    if "in_proj_weight" not in shapes:
+    if len(shapes.get("in_proj_weight", ())) != 2:
         return None
     width = shapes["in_proj_weight"][1]
     if "in_proj_bias" in shapes:
@@ -106,7 +112,9 @@ def _recurrent(gates: int) -> Callable[[Mapping[str, Any], Shapes], Textbook | N
     """Two matrices and two biases for each gate, layer and direction: the eight biases of an LSTM."""
 
     def rule(facts: Mapping[str, Any], shapes: Shapes) -> Textbook | None:
-        wide, hidden, layers = (facts.get(name, 0) for name in ("input_size", "hidden_size", "num_layers"))
+        wide, hidden, layers = (facts.get(name) for name in ("input_size", "hidden_size", "num_layers"))
+        if not (isinstance(wide, int) and isinstance(hidden, int) and isinstance(layers, int)):
+            return None
         ways = 2 if facts.get("bidirectional") else 1
         biased = bool(facts.get("bias"))
         each = [
