@@ -107,9 +107,13 @@ def _letters(model: nn.Module, leaves: list[Any], names: list[str]) -> Iterator[
     """(leaf, dimension) to letter. Two lengths are S and T; a third would have no letter, and stays as it is."""
     lengths: dict[tuple[int, bool], str] = {}
     batch_at = 1 if getattr(model, "batch_first", True) is False else 0
-    batches = {leaf.shape[batch_at] for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim() > batch_at}
+    batches = {leaf.shape[batch_at] for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim() >= 2}
     for index, leaf in enumerate(leaves):
-        if not isinstance(leaf, torch.Tensor) or leaf.dim() < 2:
+        if not isinstance(leaf, torch.Tensor) or leaf.dim() == 0:
+            continue
+        if leaf.dim() == 1:
+            if batches == {leaf.shape[0]}:
+                yield (index, 0), BATCH
             continue
         if len(batches) == 1:
             yield (index, batch_at), BATCH

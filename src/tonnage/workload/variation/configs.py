@@ -98,8 +98,8 @@ def _given(workload: TransformersWorkload) -> dict[str, Any]:
     if workload.data is not None:
         aliases = type(config).attribute_map
         return {aliases.get(name, name): copy.deepcopy(value) for name, value in workload.data.items()}
-    least = {name: value for name, value in _full(config).items() if not isinstance(value, type(None))}
-    full = config.to_dict()
+    full = _full(config)
+    least = {name: value for name, value in full.items() if value is not None}
     for name in list(least):
         tried = {other: value for other, value in least.items() if other != name}
         if _same(type(config), tried, full):
@@ -109,7 +109,7 @@ def _given(workload: TransformersWorkload) -> dict[str, Any]:
 
 def _same(kind: Any, data: Mapping[str, Any], full: Mapping[str, Any]) -> bool:
     try:
-        return bool(kind.from_dict(copy.deepcopy(dict(data))).to_dict() == full)
+        return _full(kind.from_dict(copy.deepcopy(dict(data)))) == full
     except Exception:  # configs check themselves, each in its own way
         return False
 
