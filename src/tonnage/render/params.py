@@ -22,6 +22,7 @@ from tonnage.units import format_bytes, format_count, short_count
 
 _NUMBERS = 22
 """Cells of the columns of parameters and shares, and of the gaps."""
+_LATEX_SIGN = re.compile(r"[#$%&_{}]")
 _REPEATS = re.compile(r"^.*\{[\d,-]+\}")
 """The part of a folded path up to the last run of repeats."""
 
@@ -56,7 +57,8 @@ def params_markdown(report: ParameterReport, stream: IO[str]) -> str:
     lines += ["", "| component | once | in numbers | times | parameters |", "| --- | --- | --- | ---: | ---: |"]
     for c in form.components:
         symbols, numbers = _shown(c)
-        lines.append(f"| `{c.path or c.kind}` | `{symbols}` | `{numbers}` | {_times(c)} | {format_count(c.total)} |")
+        name = (c.path or c.kind).replace("|", r"\|")
+        lines.append(f"| `{name}` | `{symbols}` | `{numbers}` | {_times(c)} | {format_count(c.total)} |")
     return "\n".join([*lines, f"| **total** | | | | **{format_count(form.total)}** |", ""])
 
 
@@ -70,7 +72,7 @@ def params_latex(report: ParameterReport, stream: IO[str]) -> str:
         lines += [r"\begin{equation}", f"  N = {form.latex} = {number}", r"\end{equation}"]
     lines += [r"\begin{tabular}{llrr}", r"  \toprule", r"  component & once & times & parameters \\", r"  \midrule"]
     for c in form.components:
-        name = (c.path or c.kind).replace("_", r"\_").replace("{", r"\{").replace("}", r"\}")
+        name = _LATEX_SIGN.sub(r"\\\g<0>", c.path or c.kind)
         lines.append(rf"  \texttt{{{name}}} & ${latex_of(_shown(c)[0])}$ & ${latex_of(c.times)}$ & {c.total:,} \\")
     return "\n".join([*lines, r"  \bottomrule", r"\end{tabular}", ""])
 
@@ -121,14 +123,16 @@ def _agreement(total: int, form: ParameterForm, glyphs: Glyphs) -> str:
 
 
 def _proofs(form: ParameterForm, glyphs: Glyphs) -> Iterator[str]:
+    if not form.proofs:
+        yield f"{glyphs.cross} no other configuration could be built"
+        return
     held = sum(proof.holds for proof in form.proofs)
     sign = glyphs.tick if form.proved else glyphs.cross
     yield f"{sign} {held} of {len(form.proofs)} configurations that it was not derived from, such as"
-    if form.proofs:
-        proof = max(form.proofs, key=lambda proof: len(proof.changes))
-        letters = {symbol.field: symbol.symbol for symbol in form.symbols}
-        changes = ", ".join(f"{letters[name]}={value}" for name, value in proof.changes.items() if name in letters)
-        yield f"{changes}: {format_count(proof.predicted)} predicted, {format_count(proof.counted)} counted"
+    proof = max(form.proofs, key=lambda proof: len(proof.changes))
+    letters = {symbol.field: symbol.symbol for symbol in form.symbols}
+    changes = ", ".join(f"{letters[name]}={value}" for name, value in proof.changes.items() if name in letters)
+    yield f"{changes}: {format_count(proof.predicted)} predicted, {format_count(proof.counted)} counted"
 
 
 def _symbol(symbol: Symbol) -> str:
