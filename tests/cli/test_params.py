@@ -90,7 +90,12 @@ def pipeline(monkeypatch):
             guesses=[],
         )
 
-    stub.params = params
+    def count_at(subject, sizes, *, trust_remote_code):
+        stub.built.append(sizes)
+        return FORM.evaluate(**sizes) + stub.wrong
+
+    stub.params, stub.count_at = params, count_at
+    stub.built, stub.wrong = [], 0
     monkeypatch.setitem(sys.modules, "tonnage.pipeline", stub)
     monkeypatch.setattr(tonnage, "pipeline", stub, raising=False)
     return stub
@@ -126,6 +131,14 @@ def test_code_of_others_runs_where_it_is_allowed(pipeline, capsys):
 def test_at_other_sizes(pipeline, capsys, sizes, count):
     assert run("net", "--at", sizes) == 0
     assert capsys.readouterr().out == f"{count:,}\n"
+
+
+def test_a_count_at_other_sizes_is_held_against_a_model_with_these_fields(pipeline, capsys):
+    run("net", "--at", "H=16,num_layers=2")
+    assert pipeline.built == [{"hidden_size": 16, "num_layers": 2}]
+    pipeline.wrong = 1
+    with pytest.raises(AssertionError, match="there are"):
+        run("net", "--at", "H=16")
 
 
 @pytest.mark.parametrize("sizes", ["", "H", "H=", "H=x", "H=-1", "H=1.5", "=3", "H=1,,F=2", "nothing=3", "H=0"])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tonnage.analyses.compute_form import PROOFS, Size, agreeing, derive_compute, image_steps
 from tonnage.analyses.expressions import parse
+from tonnage.analyses.side_form import Product
 from tonnage.errors import BadOption
 
 BATCH, SEQ, DECODER = Size("B", "batch", 2), Size("S", "seq", 128), Size("T", "decoder_seq", 16)
@@ -16,7 +17,12 @@ SIDE = Size("n", "image_size", 224, image_steps())
 
 def derived(work, *sizes):
     """The form of `work`, whose arguments are the letters of `sizes`."""
-    return derive_compute(lambda point: work(**point), list(sizes))
+
+    def products(point):
+        found = work(**point)
+        return None if found is None else [Product(found, 0)]
+
+    return derive_compute(products, list(sizes))
 
 
 def bert(B, S):

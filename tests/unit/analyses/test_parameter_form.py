@@ -289,7 +289,7 @@ def test_sizes_that_must_not_be_equal():
 
 def test_sizes_that_are_equal_move_together():
     form = derive_form(question({"E": 24, "H": 24}, electra), [])
-    assert form.moves == {"H": "E"}
+    assert form.moves == {"E": "H"}
     assert form.evaluate(E=10, H=10) == 100 * 10 + 10 * 10
     with pytest.raises(BadOption, match="proportion"):
         form.evaluate(E=10)

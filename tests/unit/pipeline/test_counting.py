@@ -29,7 +29,8 @@ def test_a_live_module_is_counted_and_left_as_it_is():
     before = {name: (id(p), p.device, p.requires_grad) for name, p in net.named_parameters()}
     count = tonnage.params(net).parameters
     assert (count.total, count.tied, count.embedding, count.buffers) == (51, 40, 40, 9)
-    assert (count.formula, count.form.proved) == ("", False)
+    assert (count.form.formula, count.form.proved) == ("", False)
+    assert count.formula == "3 + 10*4 + 2*4"
     assert [(c.path, c.total) for c in count.form.components] == [("", 3), ("embed", 40), ("norm", 8)]
     assert {name: (id(p), p.device, p.requires_grad) for name, p in net.named_parameters()} == before
     assert net.training
@@ -42,7 +43,7 @@ def test_a_module_of_torch_that_was_changed_since_is_no_longer_what_its_argument
     layer.linear2 = nn.Linear(20, 8)
     layer.register_parameter("extra", nn.Parameter(torch.zeros(5)))
     count = tonnage.params(layer).parameters
-    assert count.formula == ""
+    assert count.form.formula == ""
     assert count.form.evaluate() == count.total == sum(p.numel() for p in layer.parameters())
 
 
