@@ -125,13 +125,13 @@ class Recorder(TorchDispatchMode):
         return out
 
     def _made(self, plan: Plan, func: Any, args: Any, kwargs: Any, inputs: list[torch.Tensor]) -> Any:
-        """What `func` makes: as a shape says, as it did before, or as PyTorch's meta kernel does."""
-        if plan.shape is not None and (out := plan.shape(*args, **kwargs)) is not NotImplemented:
-            return out
+        """What `func` makes: as it did before, as a shape says, or as PyTorch's meta kernel does."""
         key = key_of(func, args, kwargs) if plan.repeats else None
         if key is not None and (made := self._remembered.get(key)) is not None:
             return made.again(args)
-        out = func(*args, **kwargs)
+        out = NotImplemented if plan.shape is None else plan.shape(*args, **kwargs)
+        if out is NotImplemented:
+            out = func(*args, **kwargs)
         if key is not None:
             self._remembered.keep(key, args, inputs, out)
         return out
