@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from threading import get_ident
 from typing import Any
@@ -342,6 +343,7 @@ def _installed() -> dict[str, str]:
     return {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None}
 
 
+@cache
 def _version_of(name: str) -> str | None:
     try:
         return version(name)

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from tonnage.errors import CannotRecord
 from tonnage.recording import Assumption
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
+_CPU = torch.device("cpu")
 
 KNOWN_INTEGERS = 1 << 18
 """Elements up to which integer and bool tensors are followed: the ids of 64 x 4096 tokens."""
@@ -232,7 +232,8 @@ class Values:
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of `func` on real tensors; the user's random state is not touched."""
-        real_args, real_kwargs = tree_map(self._real, (args, kwargs))
+        real_args = [self._real(value) for value in args]
+        real_kwargs = {name: self._real(value) for name, value in kwargs.items()}
         if func in _TRIANGLES:
             return _triangle(func, *real_args, **real_kwargs)
         if func in _UNINITIALISED:
@@ -245,8 +246,10 @@ class Values:
     def _real(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return self.known(value)
+        if isinstance(value, (list, tuple)):
+            return [self._real(item) for item in value]
         if isinstance(value, torch.device):
-            return torch.device("cpu")
+            return _CPU
         return value
 
     @contextmanager
