@@ -16,7 +16,8 @@ from tonnage.analyses.forms import ParameterForm
 from tonnage.analyses.parameter_form import Question, derive_form
 from tonnage.analyses.parameters import count_parameters
 from tonnage.errors import BadOption
-from tonnage.report import ParameterReport, Subject
+from tonnage.pipeline.describing import described
+from tonnage.report import ParameterReport
 from tonnage.scenario import Scenario
 from tonnage.trace import Trace
 from tonnage.workload import Workload, resolve
@@ -63,16 +64,6 @@ def count_at(subject: Any, sizes: Mapping[str, int], *, trust_remote_code: bool 
     except Impossible as error:
         said = ", ".join(f"{name}={size}" for name, size in sizes.items())
         raise BadOption(f"no such model can be built with {said}: {error}", hint="choose sizes that fit") from None
-
-
-def described(workload: Workload) -> Subject:
-    return Subject(
-        name=workload.name,
-        kind=workload.kind,
-        class_name=workload.class_name,
-        library=workload.library,
-        description=workload.description,
-    )
 
 
 def build_dataless(workload: Workload) -> nn.Module:

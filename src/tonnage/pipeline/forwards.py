@@ -17,8 +17,8 @@ from tonnage.analyses.compute_form import Size, derive_compute, image_steps
 from tonnage.analyses.forms import ComputeForm, ParameterForm
 from tonnage.analyses.parameter_form import Question, derive_form
 from tonnage.analyses.side_form import Product
+from tonnage.pipeline.weighing import WITHOUT_LIMIT
 from tonnage.scenario import Scenario
-from tonnage.units import TiB
 from tonnage.virtual import virtual_gpu
 from tonnage.virtual.gpu import VirtualGpu
 from tonnage.workload import Inputs, Workload
@@ -27,9 +27,6 @@ from tonnage.workload.resizing import NAMES, SIDE, Resizable, of_given, of_scena
 from tonnage.workload.untouched import untouched_generators
 from tonnage.workload.variation import Impossible, Variation, vary
 from tonnage.workload.variation.value import quietly
-
-WITHOUT_LIMIT = 1024 * TiB
-"""Memory enough to record any step to its end, also one that does not fit the card."""
 
 
 class Forwards:

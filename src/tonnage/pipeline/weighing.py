@@ -9,22 +9,24 @@ from typing import Any
 from tonnage import __version__
 from tonnage.allocator import Settings, Timeline
 from tonnage.analyses.compute import Compute, account_compute
-from tonnage.analyses.compute_form import agreeing
 from tonnage.analyses.deferred import deferring
 from tonnage.analyses.fit import judge, replay_without_limit
+from tonnage.analyses.forms import ComputeForm, ParameterForm
 from tonnage.analyses.memory import account_memory
 from tonnage.analyses.parameters import count_parameters
 from tonnage.analyses.verdict import Verdict
 from tonnage.errors import BadOption
 from tonnage.gpus import Card, find_card
-from tonnage.pipeline.counting import described, form_of_workload
-from tonnage.pipeline.forwards import WITHOUT_LIMIT, compute_form
+from tonnage.pipeline.describing import described
 from tonnage.recording import Assumption, NotCounted, Recording
 from tonnage.report import Input, Report
 from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
-from tonnage.units import parse_bytes
+from tonnage.units import TiB, parse_bytes
 from tonnage.virtual import virtual_gpu
 from tonnage.workload import Ran, Workload, resolve, run
+
+WITHOUT_LIMIT = 1024 * TiB
+"""Memory enough to record any step to its end, also one that does not fit the card."""
 
 DEFAULT_CARD = "A100-SXM4-80GB"
 """Whose kernels are chosen where no card was named; the card that most published figures are of."""
@@ -129,7 +131,22 @@ def _verdict(recording: Recording, card: Card | None) -> tuple[Verdict | None, T
 def _compute(workload: Workload, scenario: Scenario, recording: Recording, inputs: Any) -> Compute:
     found = account_compute(recording)
     card = recording.environment.device
-    return deferring(found, lambda: agreeing(compute_form(workload, scenario, inputs, card=card), found.macs))
+    return deferring(found, lambda: _compute_form(workload, scenario, inputs, card, found.macs))
+
+
+def _compute_form(workload: Workload, scenario: Scenario, inputs: Any, card: str, macs: int) -> ComputeForm:
+    """Imports sympy, which takes longer than to weigh most models."""
+    from tonnage.analyses.compute_form import agreeing
+    from tonnage.pipeline.forwards import compute_form
+
+    return agreeing(compute_form(workload, scenario, inputs, card=card), macs)
+
+
+def _parameter_form(workload: Workload) -> ParameterForm:
+    """Imports sympy, as `_compute_form`."""
+    from tonnage.pipeline.counting import form_of_workload
+
+    return form_of_workload(workload)
 
 
 def _report(
@@ -151,7 +168,7 @@ def _report(
         subject=described(workload),
         scenario=scenario,
         card=card.name if card else None,
-        parameters=deferring(count_parameters(recording.trace), lambda: form_of_workload(workload)),
+        parameters=deferring(count_parameters(recording.trace), lambda: _parameter_form(workload)),
         compute=_compute(workload, scenario, recording, inputs),
         memory=account_memory(recording, timeline),
         verdict=verdict,
