@@ -8,7 +8,7 @@ hooks that the copy may have.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -45,7 +45,8 @@ def copy_dataless(module: nn.Module) -> nn.Module:
         replica: nn.Module = copy.deepcopy(module, memo)
         hooks.fill(tables, memo)
         for tensor in found.tensors:
-            vars(copy.deepcopy(tensor, memo)).update(copy.deepcopy(_attributes(tensor), memo))
+            if attributes := _attributes(tensor):
+                vars(copy.deepcopy(tensor, memo)).update(copy.deepcopy(attributes, memo))
     except Exception as error:
         message = f"{type(module).__name__} cannot be copied, and only a copy is ever run: {error}"
         raise SubjectFailed(message, hint=_HINT) from error
@@ -70,31 +71,39 @@ def _survey(module: nn.Module) -> _Survey:
 
 def _reachable(root: Any) -> Iterator[Any]:
     """Every tensor, module, function and plain object that a deep copy of `root` would reach, once each."""
+    ways: dict[type, Callable[[Any], Iterable[Any]] | None] = {}
     seen: set[int] = set()
     waiting = [root]
     while waiting:
         item = waiting.pop()
-        if id(item) in seen or isinstance(item, _ATOMS):
-            continue
-        seen.add(id(item))
-        yield item
-        waiting.extend(_parts(item))
+        kind = type(item)
+        if kind not in ways:
+            ways[kind] = _way_into(kind)
+        parts = ways[kind]
+        if parts is not None and id(item) not in seen:
+            seen.add(id(item))
+            yield item
+            waiting.extend(parts(item))
 
 
-def _parts(item: Any) -> Iterable[Any]:
-    if isinstance(item, FunctionType):
-        return ()
-    if isinstance(item, Mapping):
-        return (*item.keys(), *item.values())
-    if isinstance(item, list | tuple | set | frozenset):
-        return tuple(item)
-    if isinstance(item, MethodType):
-        return (item.__self__,)
-    if isinstance(item, partial):
-        return (item.func, *item.args, *item.keywords.values())
-    if isinstance(item, nn.Module):
-        return [value for name, value in vars(item).items() if name not in hooks.TABLES]
-    return list(getattr(item, "__dict__", {}).values())
+def _way_into(kind: type) -> Callable[[Any], Iterable[Any]] | None:
+    """What gives the parts of an object of this type; None for one that is nothing but itself."""
+    if issubclass(kind, _ATOMS):
+        return None
+    for others, parts in _PARTS.items():
+        if issubclass(kind, others):
+            return parts
+    return lambda item: list(getattr(item, "__dict__", {}).values())
+
+
+_PARTS: dict[type | tuple[type, ...], Callable[[Any], Iterable[Any]]] = {
+    FunctionType: lambda function: (),
+    Mapping: lambda mapping: (*mapping.keys(), *mapping.values()),
+    (list, tuple, set, frozenset): tuple,
+    MethodType: lambda method: (method.__self__,),
+    partial: lambda call: (call.func, *call.args, *call.keywords.values()),
+    nn.Module: lambda module: [value for name, value in vars(module).items() if name not in hooks.TABLES],
+}
 
 
 def _attributes(tensor: torch.Tensor) -> dict[str, Any]:
