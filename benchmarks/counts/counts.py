@@ -15,11 +15,13 @@ which were derived by hand.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,12 @@ def _missing_memory(device: str, model: str) -> str:
     return f"{weights / 2**30:.0f} GiB of weights"
 
 
+def compile_tonnage() -> None:
+    """Compiles tonnage, as pip has the others: it may be an editable install whose bytecode nobody has written."""
+    origin = find_spec("tonnage").origin
+    compileall.compile_dir(Path(origin).parent, quiet=1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
@@ -86,6 +94,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(count_here(*options.one)))
         return
+    compile_tonnage()
     versions = {tool: installed(tool) for tool in options.tools}
     present = [(tool, device) for tool in options.tools if versions[tool] for device in DEVICES]
     outcomes: dict[tuple[str, str, str], Outcome] = {}

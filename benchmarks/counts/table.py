@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ def page(zoo: Zoo, versions: Mapping[str, str], outcomes: Mapping[Key, Outcome])
         _about(zoo, versions),
         "## In short",
         _summary(zoo, columns, outcomes),
-        *_against_the_fastest(zoo, columns, outcomes),
+        _against_the_fastest(zoo, columns, outcomes),
         "## Forward MACs",
         "`exact`, or how far off; `0` is an answer of nothing, without an error. A tool that said what it left out "
         "has that in brackets.",
@@ -113,28 +113,52 @@ def _parameters_right(found: Sequence[tuple[Mapping[str, Any], Outcome]]) -> str
     return f"{sum(outcome.parameters == model['parameters'] for model, outcome in counted)} of {len(found)}"
 
 
-def _against_the_fastest(
-    zoo: Zoo, columns: Sequence[tuple[str, str]], outcomes: Mapping[Key, Outcome]
-) -> Iterator[str]:
+def _against_the_fastest(zoo: Zoo, columns: Sequence[tuple[str, str]], outcomes: Mapping[Key, Outcome]) -> str:
     """tonnage beside the fastest peer that is right, model by model: in the first call, and in those after it."""
-    for when, seconds_of in (("first call", lambda o: o.seconds[0]), ("later calls", lambda o: o.later)):
-        ratios = []
-        for model in zoo:
-            right = {
-                (tool, device): seconds_of(outcome)
-                for tool, device in columns
-                if (outcome := outcomes[tool, device, model["name"]]).counts(model)
-            }
-            ours = [seconds for (tool, _), seconds in right.items() if tool == "tonnage"]
-            theirs = [seconds for (tool, _), seconds in right.items() if tool != "tonnage"]
-            if ours and theirs:
-                ratios.append(min(ours) / min(theirs))
-        if ratios:
-            yield (
-                f"Against the fastest peer that is right, model by model, {when}: tonnage takes "
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times its time; not slower "
-                f"on {sum(ratio <= 1 for ratio in ratios)} of {len(ratios)}."
-            )
+    kinds = {"first call": lambda outcome: outcome.seconds[0], "later calls": lambda outcome: outcome.later}
+    found = {
+        when: {model["name"]: _race(model, columns, outcomes, seconds_of) for model in zoo}
+        for when, seconds_of in kinds.items()
+    }
+    sentences = [_in_all(when, [race for race in races.values() if race]) for when, races in found.items()]
+    head = ["model", *(text for when in kinds for text in (f"{when}: the fastest peer", "tonnage takes, times that"))]
+    rows = [head, ["---", *["---", "---:"] * len(kinds)]]
+    for model in zoo:
+        races = [found[when][model["name"]] for when in kinds]
+        cells = [text for race in races for text in ((race[0], f"{race[1]:.2f}") if race else ("none", ""))]
+        rows.append([model["name"], *cells])
+    return "\n\n".join([*filter(None, sentences), _lines(rows)])
+
+
+def _race(
+    model: Mapping[str, Any],
+    columns: Sequence[tuple[str, str]],
+    outcomes: Mapping[Key, Outcome],
+    seconds_of: Callable[[Outcome], float],
+) -> tuple[str, float] | None:
+    """The fastest peer that is right, and how many times its time tonnage takes; None if either is not right."""
+    right = [
+        (seconds_of(outcome), tool, device)
+        for tool, device in columns
+        if (outcome := outcomes[tool, device, model["name"]]).counts(model)
+    ]
+    ours = [seconds for seconds, tool, _ in right if tool == "tonnage"]
+    theirs = [entry for entry in right if entry[1] != "tonnage"]
+    if not ours or not theirs:
+        return None
+    seconds, tool, device = min(theirs)
+    return f"{tool}, {device}", min(ours) / seconds
+
+
+def _in_all(when: str, races: Sequence[tuple[str, float]]) -> str:
+    if not races:
+        return ""
+    ratios = [ratio for _, ratio in races]
+    return (
+        f"Against the fastest peer that is right, model by model, {when}: tonnage takes "
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times its time; not slower "
+        f"on {sum(ratio <= 1 for ratio in ratios)} of {len(ratios)}."
+    )
 
 
 def _table(
