@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tonnage.analyses.structure import Structure, read_structure
-from tonnage.pipeline.counting import build_dataless, described
+from tonnage.pipeline.counting import build_dataless
+from tonnage.pipeline.describing import described
 from tonnage.pipeline.weighing import weigh
 from tonnage.render.scenario import in_words
 from tonnage.scenario import Mode
