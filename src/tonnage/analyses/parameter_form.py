@@ -28,7 +28,8 @@ _MOST_PAIRED = 12
 """Sizes that are made equal to each other, two at a time, to see whether that makes another model."""
 _USUAL = ("bias", "tie")
 """Parts of the names of flags that people do switch; what these add is worked out first."""
-_MOST_SWITCHES = 4
+_MOST_LOOKED_AT = 40
+"""Flags times sizes that are looked at: of a model with many sizes few flags, so that it stays a matter of seconds."""
 _ROUNDS = 5
 """How often a form whose proof fails is tried again without the size that it fails in."""
 
@@ -162,7 +163,8 @@ def _switches(question: Question, found: _Found) -> dict[str, sympy.Expr | None]
     for name, value in sorted(question.flags.items(), key=lambda flag: not any(part in flag[0] for part in _USUAL)):
         other = {**fixed, name: not value}
         if question.ask({**other, **survey.settled}) not in (None, base):
-            added = _difference(question, found, other, {name: not value}) if len(switches) < _MOST_SWITCHES else None
+            looked_at = (len(switches) + 1) * len(found.derived.directions)
+            added = _difference(question, found, other, {name: not value}) if looked_at <= _MOST_LOOKED_AT else None
             switches[name] = added
     return switches
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import sympy
@@ -27,6 +27,10 @@ class Part:
         return sympy.expand(sympy.Mul(*self.numbers))
 
 
+_LEVELS_AGAIN = 4
+"""Values of each size that are enough where it is known already how to look: three coefficients and a check."""
+
+
 @dataclass
 class Derived:
     """What was found: the parts, the directions whose fields are the symbols, and the sizes that are held fixed."""
@@ -42,6 +46,12 @@ class Derived:
         """The sizes that nothing follows."""
         followed = {name for direction in self.directions for name in direction.moved}
         return [name for name in self.survey.sizes if name not in followed and name not in self.held]
+
+    @property
+    def unfollowed(self) -> list[str]:
+        """The sizes that nothing follows."""
+        followed = {name for direction in self.directions for name in direction.moved}
+        return [name for name in self.survey.sizes if name not in followed]
 
     @property
     def total(self) -> sympy.Expr:
@@ -77,11 +87,11 @@ def derive_alike(ask: Ask, like: Derived) -> Derived | None:
     """
     survey = Survey(ask, like.survey.sizes)
     survey.settled = dict(like.survey.settled)
-    followed = {name for direction in like.directions for name in direction.moved}
-    if any(survey.follows(name) for name in survey.sizes if name not in followed):
+    if survey.follows_any(like.unfollowed):
         return None
+    directions = [replace(d, levels=d.levels[:_LEVELS_AGAIN]) for d in like.directions]
     try:
-        return Derived(survey, list(_parts(survey, like.directions, like.symbols)), like.directions, {}, like.symbols)
+        return Derived(survey, list(_parts(survey, directions, like.symbols)), like.directions, {}, like.symbols)
     except (NoFit, AssertionError):
         return None
 

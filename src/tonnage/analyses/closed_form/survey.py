@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -128,6 +128,12 @@ class Survey:
                 if table is not None and _kinds(table) == full:
                     self.settled[name] = fewer
                     break
+
+    def follows_any(self, names: Iterable[str]) -> bool:
+        """Whether anything follows one of `names`: asked of all at once, and one by one where that cannot be built."""
+        names = list(names)
+        together = self.near({name: 2 * self.sizes[name] for name in names})
+        return together != self.base if together is not None else any(map(self.follows, names))
 
     def follows(self, name: str) -> bool:
         """Whether anything is other with another value of `name`, as far as that can be built."""
