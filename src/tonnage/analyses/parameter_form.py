@@ -60,11 +60,13 @@ class _Found:
     sizes: Mapping[str, int]
     dividing: Sequence[tuple[str, str]]
     """Pairs of sizes of which the second has to divide the first."""
+    apart: Sequence[tuple[str, str]] = ()
+    """Pairs of sizes that must not be equal."""
     least: Mapping[str, int] = field(default_factory=dict)
     """Sizes below which the form does not hold."""
 
     def predict(self, changes: Changes) -> int | None:
-        """The count at `changes`; None where the form does not hold: something is too small or no whole number."""
+        """The count at `changes`; None where the form does not hold: too small, equal, or no whole number."""
         sizes = {**self.sizes, **changes}
         for name, definition in self.definitions.items():
             if name not in changes:
@@ -73,6 +75,8 @@ class _Found:
                     return None
                 sizes[name] = value
         if any(sizes[name] < size for name, size in self.least.items()):
+            return None
+        if any(sizes[one] == sizes[other] for one, other in self.apart):
             return None
         if any(sizes[whole] % sizes[divisor] for whole, divisor in self.dividing):
             return None
@@ -98,12 +102,13 @@ def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
     sizes = {**question.sizes, **fixed}
     held: dict[str, str] = {}
     dividing: list[tuple[str, str]] = []
+    apart: list[tuple[str, str]] = []
     derived = None
     for _ in range(_ROUNDS):
         if derived is None:
             asked = {name: size for name, size in sizes.items() if name not in held}
             derived = derive(lambda changes: question.ask({**fixed, **changes}), asked)
-        found = _Found(derived, definitions, sizes, tuple(dict.fromkeys((*_divisions(derived), *dividing))))
+        found = _Found(derived, definitions, sizes, tuple(dict.fromkeys((*_divisions(derived), *dividing))), apart)
         found = replace(found, least=least_sizes(derived, found.predict))
         trials = prove(derived, question.ask, found.predict)
         wrong = next((trial for trial in trials if trial.predicted != trial.counted), None)
@@ -112,10 +117,13 @@ def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
         why = _guilty(question, found, wrong)
         divisors = [pair for name in why if (pair := _divides(found, name, wrong.changes[name])) is not None]
         dividing += divisors
+        equals = [pair for name in why if (pair := _equals(found, name, wrong.changes[name])) is not None]
         if not divisors:
+            apart += equals
+        if not divisors and not equals:
             held |= why
             derived = None
-    limits = _Limits(apart=_apart(found), switches=_switches(question, found))
+    limits = _Limits(apart=[*apart, *_apart(found)], switches=_switches(question, found))
     return _Writer(question, found, {**held, **found.derived.held}, trials, limits, modules).form()
 
 
@@ -146,12 +154,15 @@ def _other_where_equal(found: _Found, one: Direction, other: Direction) -> bool:
         table = survey.near({moved.field: equal})
         if table is not None:
             break
-    if table is None or same_kind(found.derived, table):
-        return False
-    if found.predict({**survey.sizes, **survey.settled, moved.field: equal}) == total_of(table):
+    if table is None or _is_right(found, moved, equal, table):
         return False
     beside = survey.near({moved.field: 2 * equal})
-    return beside is not None and same_kind(found.derived, beside)
+    return beside is not None and _is_right(found, moved, 2 * equal, beside)
+
+
+def _is_right(found: _Found, moved: Direction, value: int, table: Table) -> bool:
+    survey = found.derived.survey
+    return found.predict({**survey.sizes, **survey.settled, moved.field: value}) in (None, total_of(table))
 
 
 def _switches(question: Question, found: _Found) -> dict[str, sympy.Expr | None]:
@@ -219,6 +230,14 @@ def _guilty(question: Question, found: _Found, wrong: Trial) -> dict[str, str]:
     changed = ", ".join(f"{name}={value}" for name, value in wrong.changes.items())
     together = f"with {changed} there are {wrong.counted:,} {question.what}, and a polynomial gives {wrong.predicted:,}"
     return why or dict.fromkeys(wrong.changes, together)
+
+
+def _equals(found: _Found, name: str, value: int) -> tuple[str, str] | None:
+    """The size that `name` is equal to at `value`: what joins the two is not there then."""
+    fields = [direction.field for direction in found.derived.directions if not direction.repeats]
+    if name not in fields:
+        return None
+    return next(((name, other) for other in fields if found.sizes[other] == value and other != name), None)
 
 
 def _divides(found: _Found, name: str, value: int) -> tuple[str, str] | None:

@@ -62,7 +62,8 @@ def _contradictions(derived: Derived, predict: Predict) -> Iterator[Trial]:
     """What the form was derived from and does not say: a value or two may have been left out as rounded."""
     survey = derived.survey
     for direction in derived.directions:
-        for level in direction.levels[1:]:
+        odd = survey.others(direction.field) if len(direction.moved) == 1 and not direction.repeats else ()
+        for level in (*direction.levels[1:], *odd):
             changes = {**survey.settled, **direction.at(level)}
             table, predicted = survey.at(changes), predict({**survey.sizes, **changes})
             if table is not None and predicted not in (None, total_of(table)) and same_kind(derived, table):
