@@ -287,6 +287,22 @@ def test_sizes_that_must_not_be_equal():
             form.evaluate(**changes)
 
 
+def test_a_projection_like_others_that_stay():
+    """A shortcut in each of two stages where their widths differ, as in ResNet: the kinds of parts stay the same."""
+
+    def table(s):
+        widths = [s["embedding_size"], s["hidden_sizes[0]"], s["hidden_sizes[1]"]]
+        made = {f"stages.{n}.mix.weight": (wide, wide) for n, wide in enumerate(widths[1:])}
+        shortcuts = enumerate(zip(widths[:-1], widths[1:], strict=True))
+        return made | {f"stages.{n}.shortcut.weight": pair for n, pair in shortcuts if pair[0] != pair[1]}
+
+    form = derive_form(question({"embedding_size": 8, "hidden_sizes[0]": 32, "hidden_sizes[1]": 60}, table), [])
+    assert form.held == {} and form.proved
+    assert form.evaluate(embedding_size=5) == 32 * 32 + 60 * 60 + 5 * 32 + 32 * 60
+    with pytest.raises(BadOption, match="differ"):
+        form.evaluate(embedding_size=32)
+
+
 def test_sizes_that_are_equal_move_together():
     form = derive_form(question({"E": 24, "H": 24}, electra), [])
     assert form.moves == {"E": "H"}
