@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import ceil, prod
 
 import pytest
@@ -293,7 +294,7 @@ def test_a_projection_like_others_that_stay():
     def table(s):
         widths = [s["embedding_size"], s["hidden_sizes[0]"], s["hidden_sizes[1]"]]
         made = {f"stages.{n}.mix.weight": (wide, wide) for n, wide in enumerate(widths[1:])}
-        shortcuts = enumerate(zip(widths[:-1], widths[1:], strict=True))
+        shortcuts = enumerate(pairwise(widths))
         return made | {f"stages.{n}.shortcut.weight": pair for n, pair in shortcuts if pair[0] != pair[1]}
 
     form = derive_form(question({"embedding_size": 8, "hidden_sizes[0]": 32, "hidden_sizes[1]": 60}, table), [])
