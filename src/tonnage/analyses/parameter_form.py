@@ -16,7 +16,7 @@ from tonnage.analyses.closed_form.dividing import covered, divisions
 from tonnage.analyses.closed_form.edges import least_sizes
 from tonnage.analyses.closed_form.latex import latex_of
 from tonnage.analyses.closed_form.owners import Own, beside_each_other, by_module
-from tonnage.analyses.closed_form.proving import Trial, prove, same_kind
+from tonnage.analyses.closed_form.proving import Trial, prove, prove_alone, same_kind
 from tonnage.analyses.closed_form.survey import Ask, Changes, Direction, Table
 from tonnage.analyses.closed_form.symbols import is_width, letters
 from tonnage.analyses.closed_form.writing import collected, written
@@ -110,7 +110,7 @@ def derive_form(question: Question, modules: Sequence[Module]) -> ParameterForm:
             derived = derive(lambda changes: question.ask({**fixed, **changes}), asked)
         found = _Found(derived, definitions, sizes, tuple(dict.fromkeys((*_divisions(derived), *dividing))), apart)
         found = replace(found, least=least_sizes(derived, found.predict))
-        trials = prove(derived, question.ask, found.predict)
+        trials = [*prove(derived, question.ask, found.predict), *prove_alone(derived, question.ask, found.predict)]
         wrong = next((trial for trial in trials if trial.predicted != trial.counted), None)
         if wrong is None:
             break

@@ -34,13 +34,12 @@ class Trial:
 
 
 def prove(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
-    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed, and of single ones.
+    """Trials at PROOFS configurations with several sizes changed at once, drawn from a fixed seed.
 
     Where `predict` is None a draw proves nothing. Fewer trials come back only where the subject cannot be built with
     what is drawn.
     """
     random = Random(0)
-    alone = list(_alone(derived, ask, predict, random))
     trials: list[Trial] = []
     seen: set[frozenset[tuple[str, int]]] = set()
     for attempt in range(_TRIES):
@@ -55,7 +54,12 @@ def prove(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
             trials.append(Trial(changes, predicted, total_of(table)))
         if len(trials) == PROOFS:
             break
-    return [*trials, *alone, *_contradictions(derived, predict)]
+    return trials
+
+
+def prove_alone(derived: Derived, ask: Ask, predict: Predict) -> list[Trial]:
+    """Trials of one size each: more blocks, odd numbers, and whatever the form was derived from and does not say."""
+    return [*_alone(derived, ask, predict, Random(0)), *_contradictions(derived, predict)]
 
 
 def _contradictions(derived: Derived, predict: Predict) -> Iterator[Trial]:

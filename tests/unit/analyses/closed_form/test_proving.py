@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonnage.analyses.closed_form.derive import derive
-from tonnage.analyses.closed_form.proving import PROOFS, prove
+from tonnage.analyses.closed_form.proving import PROOFS, prove, prove_alone
 
 SYMBOLS = {name: sympy.Symbol(name, positive=True, integer=True) for name in "VHLF"}
 V, H, L, F = SYMBOLS.values()
@@ -44,8 +44,18 @@ def test_trials_are_the_same_every_time(small_encoder):
 
 def test_one_is_of_more_blocks_than_were_looked_at(small_encoder):
     derived = derive(small_encoder.ask, small_encoder.sizes)
-    trials = prove(derived, small_encoder.ask, predicting(small_encoder, TRUE))
-    assert max(trial.changes.get("L", 0) for trial in trials) > 7, "5, 6 and 7 were"
+    trials = prove_alone(derived, small_encoder.ask, predicting(small_encoder, TRUE))
+    assert [trial.changes.keys() for trial in trials] == [{"L"}]
+    assert trials[0].changes["L"] > 7, "5, 6 and 7 were looked at"
+    assert trials[0].predicted == trials[0].counted
+
+
+def test_what_a_form_was_derived_from_is_held_against_it(small_encoder):
+    """Right at home and nowhere else."""
+    derived = derive(small_encoder.ask, small_encoder.sizes)
+    trials = prove_alone(derived, small_encoder.ask, predicting(small_encoder, TRUE + (H - 8)))
+    assert {trial.changes["H"] for trial in trials if "H" in trial.changes} >= {16, 4}
+    assert all(t.predicted != t.counted for t in trials if "H" in t.changes)
 
 
 WRONG = [
