@@ -18,6 +18,7 @@ from tonnage.virtual.layout import is_dense
 aten = torch.ops.aten
 Tensor = torch.Tensor
 _META = torch.device("meta")
+_TENSORS = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)
 _FLOATS = (torch.float32, *_HALVES)
 
@@ -73,7 +74,12 @@ def _bmm(left: Tensor, right: Tensor, *, out: Any = None) -> Any:
 
 
 def _addmm(bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any) -> Any:
-    if not bias.is_meta or bias.dtype != left.dtype or bias.shape != right.shape[1:] or not _multiply(left, right, 2):
+    if (
+        not _is_plain(bias)
+        or bias.dtype != left.dtype
+        or bias.shape != right.shape[1:]
+        or not _multiply(left, right, 2)
+    ):
         return NotImplemented
     return _new((left.shape[0], right.shape[1]), left.dtype)
 
@@ -81,8 +87,8 @@ def _addmm(bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any) -> Any:
 def _multiply(left: Tensor, right: Tensor, dim: int) -> bool:
     """Whether these are matrices (`dim` 2), or stacks of them, that can be multiplied."""
     return (
-        left.is_meta
-        and right.is_meta
+        _is_plain(left)
+        and _is_plain(right)
         and left.dim() == right.dim() == dim
         and left.shape[-1] == right.shape[-2]
         and left.dtype == right.dtype
@@ -119,13 +125,13 @@ def _into_first(first: Tensor, second: Any, **kwargs: Any) -> Any:
 
 def _meet(first: Tensor, second: Any) -> bool:
     """Whether these are floats of one type, and the second is a number or broadcast to the first."""
-    if not (first.is_meta and first.dtype.is_floating_point):
+    if not (_is_plain(first) and first.dtype.is_floating_point):
         return False
     if not isinstance(second, Tensor):
         return type(second) in (int, float)
     missing = first.dim() - second.dim()
     return (
-        second.is_meta
+        _is_plain(second)
         and second.dtype == first.dtype
         and missing >= 0
         and all(size in (1, full) for size, full in zip(second.shape, first.shape[missing:], strict=True))
@@ -152,7 +158,7 @@ def _softmax(tensor: Tensor, dim: int, half_to_float: bool, *, out: Any = None) 
 
 def _filled(out: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Any:
     """`out`, if it is as large as what is written to it."""
-    return out if out.is_meta and out.shape == (*shape,) and out.dtype == dtype else NotImplemented
+    return out if _is_plain(out) and out.shape == (*shape,) and out.dtype == dtype else NotImplemented
 
 
 def _zeros_like(tensor: Tensor, dtype: Any = None, layout: Any = None, device: Any = None, **kwargs: Any) -> Any:
@@ -189,13 +195,18 @@ def _batch_norm(
     return _like(tensor, tensor.dtype), *(_new(tensor.shape[1:2], torch.float32) for _ in range(2))
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is on `meta`, and of no class that may have an answer of its own."""
+    return type(tensor) in _TENSORS and tensor.is_meta
+
+
 def _keeps_its_layout(tensor: Tensor) -> bool:
     """Whether what is as large as `tensor` lies as it does, down to the strides of dimensions of one element."""
-    return tensor.is_meta and (_is_in_order(tensor) or (is_dense(tensor) and min(tensor.shape) > 1))
+    return _is_in_order(tensor) or (_is_plain(tensor) and is_dense(tensor) and min(tensor.shape) > 1)
 
 
 def _is_in_order(tensor: Tensor) -> bool:
-    return tensor.is_meta and tensor.stride() == _strides(tensor.shape)
+    return _is_plain(tensor) and tensor.stride() == _strides(tensor.shape)
 
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:

@@ -210,3 +210,16 @@ REFUSED = [
 def test_what_pytorch_must_judge_is_left_to_it(call):
     func, *args = call
     assert shape_of(func)(*args) is NotImplemented
+
+
+class Odd(torch.Tensor):
+    """One of the classes that may answer for themselves."""
+
+
+@pytest.mark.parametrize("call", ANSWERED, ids=lambda call: str(call[0]))
+def test_classes_answer_for_themselves(call):
+    func, *args = call
+    for index, value in enumerate(args):
+        if isinstance(value, torch.Tensor):
+            odd = [*args[:index], value.as_subclass(Odd), *args[index + 1 :]]
+            assert shape_of(func)(*odd) is NotImplemented
