@@ -101,7 +101,7 @@ def test_layers_that_repeat_are_one_and_others_are_not(card: Card) -> None:
     ops = [product(10, 10, 10, module=1), product(10, 10, 10, module=2), product(10, 10, 20, module=3)]
     found = account_roofline(recorded([*ops, product(10, 10, 10, module=4)], paths), card)
     assert {(layer.path, layer.modules, layer.forward.flops) for layer in found.layers} == {
-        ("h.{0-1,3}.fc", 3, 6000),
+        ("h.{0,1,3}.fc", 3, 6000),
         ("h.2.fc", 1, 4000),
     }
     assert sum(layer.step.seconds for layer in found.layers) == pytest.approx(found.step.seconds)

@@ -270,9 +270,9 @@ def test_what_differs_is_not_folded():
 
 def test_numbers_in_two_places():
     whole = [module(f"stage.{i}.block.{j}", 8) for i in range(2) for j in range(3)]
-    assert paths(*whole) == [("stage.{0-1}.block.{0-2}", 6)]
+    assert paths(*whole) == [("stage.{0,1}.block.{0-2}", 6)]
     assert paths(*whole, module("stage.1.block.3", 8)) == [("stage.0.block.{0-2}", 3), ("stage.1.block.{0-3}", 4)]
 
 
 def test_ranges():
-    assert paths(*[module(f"a.{n}", 8) for n in (0, 1, 2, 5, 7, 8)]) == [("a.{0-2,5,7-8}", 6)]
+    assert paths(*[module(f"a.{n}", 8) for n in (0, 1, 2, 5, 7, 8)]) == [("a.{0-2,5,7,8}", 6)]
