@@ -12,7 +12,7 @@ import pytest
 
 import tonnage
 from tonnage.analyses.findings import Finding
-from tonnage.cli.flops import flops
+from tonnage.cli import tonnage as command_line
 from tonnage.errors import BadOption
 from tonnage.report import ComputeReport, Subject
 from tonnage.scenario import Scenario
@@ -61,7 +61,7 @@ def pipeline(monkeypatch, handmade):
 
 
 def run(*words: str) -> int:
-    return flops.main(args=list(words), prog_name="tonnage flops", standalone_mode=False)
+    return command_line.main(args=["flops", *words], prog_name="tonnage", standalone_mode=False)
 
 
 def test_the_page_goes_to_stdout_and_nothing_else(pipeline, capsys):

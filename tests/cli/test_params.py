@@ -14,7 +14,7 @@ import pytest
 import tonnage
 from tonnage.analyses.forms import Component, ParameterForm, Proof, Symbol
 from tonnage.analyses.parameters import ParameterCount
-from tonnage.cli.params import params
+from tonnage.cli import tonnage as command_line
 from tonnage.errors import BadFile, BadOption
 from tonnage.report import ParameterReport, Subject
 
@@ -102,7 +102,7 @@ def pipeline(monkeypatch):
 
 
 def run(*words: str) -> int:
-    return params.main(args=list(words), prog_name="tonnage params", standalone_mode=False)
+    return command_line.main(args=["params", *words], prog_name="tonnage", standalone_mode=False)
 
 
 def test_the_page_goes_to_stdout_and_nothing_else(pipeline, capsys):

@@ -11,7 +11,7 @@ import pytest
 
 import tonnage
 from tonnage.analyses.structure import Structure, read_structure
-from tonnage.cli.structure import structure
+from tonnage.cli import tonnage as command_line
 from tonnage.errors import BadOption
 from tonnage.trace import Module, Parameter
 
@@ -50,7 +50,7 @@ def pipeline(monkeypatch):
 
 
 def run(*words: str) -> int:
-    return structure.main(args=list(words), prog_name="tonnage structure", standalone_mode=False)
+    return command_line.main(args=["structure", *words], prog_name="tonnage", standalone_mode=False)
 
 
 def test_the_page_goes_to_stdout_and_nothing_else(pipeline, capsys):
