@@ -10,10 +10,11 @@ from torch import nn
 
 from tonnage import __version__
 from tonnage.analyses.closed_form.derive import total_of
+from tonnage.analyses.closed_form.search import Question
 from tonnage.analyses.closed_form.survey import Changes, Table
 from tonnage.analyses.deferred import deferring
 from tonnage.analyses.forms import ParameterForm
-from tonnage.analyses.parameter_form import Question, derive_form
+from tonnage.analyses.parameter_form import derive_form
 from tonnage.analyses.parameters import count_parameters
 from tonnage.errors import BadOption
 from tonnage.pipeline.describing import described

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from tonnage.analyses.closed_form.search import Question
 from tonnage.analyses.closed_form.survey import Changes, Table
 from tonnage.analyses.compute import products_by_module, products_of
 from tonnage.analyses.compute_form import Size, derive_compute, image_steps
 from tonnage.analyses.forms import ComputeForm, ParameterForm
-from tonnage.analyses.parameter_form import Question, derive_form
+from tonnage.analyses.parameter_form import derive_form
 from tonnage.analyses.side_form import Product
 from tonnage.pipeline.weighing import WITHOUT_LIMIT
 from tonnage.scenario import Scenario

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tonnage.analyses.closed_form.search import Question
 from tonnage.analyses.expressions import parse
-from tonnage.analyses.parameter_form import Question, derive_form
+from tonnage.analyses.parameter_form import derive_form
 from tonnage.errors import BadOption
 from tonnage.trace import Module
 
