@@ -22,7 +22,7 @@ _MOST_PAIRED = 12
 """Sizes that are made equal to each other, two at a time, to see whether that makes another model."""
 _USUAL = ("bias", "tie")
 """Parts of the names of flags that people do switch; what these add is worked out first."""
-_MOST_LOOKED_AT = 40
+_MOST_LOOKED_AT = 30
 """Flags times sizes that are looked at: of a model with many sizes few flags, so that it stays a matter of seconds."""
 _ROUNDS = 5
 """How often a form whose proof fails is tried again without the size that it fails in."""
@@ -182,17 +182,28 @@ def _is_right(found: Found, moved: Direction, value: int, table: Table) -> bool:
 
 def _switches(question: Question, found: Found) -> dict[str, sympy.Expr | None]:
     """The flags without which something else would be counted, and what is then to be added."""
-    survey = found.derived.survey
     fixed = {name: found.sizes[name] for name in found.definitions}
-    base = survey.near({})
     switches: dict[str, sympy.Expr | None] = {}
-    for name, value in sorted(question.flags.items(), key=lambda flag: not any(part in flag[0] for part in _USUAL)):
-        other = {**fixed, name: not value}
-        if question.ask({**other, **survey.settled}) not in (None, base):
-            looked_at = (len(switches) + 1) * len(found.derived.directions)
-            added = _difference(question, found, other, {name: not value}) if looked_at <= _MOST_LOOKED_AT else None
-            switches[name] = added
+    for name in _that_switch(question, found, {**fixed, **found.derived.survey.settled}):
+        switched = {name: not question.flags[name]}
+        looked_at = (len(switches) + 1) * len(found.derived.directions)
+        added = _difference(question, found, {**fixed, **switched}, switched) if looked_at <= _MOST_LOOKED_AT else None
+        switches[name] = added
     return switches
+
+
+def _that_switch(question: Question, found: Found, at: Changes) -> list[str]:
+    """The flags that matter, those that people do switch first: halved until what is left changes nothing."""
+    base = found.derived.survey.near({})
+
+    def among(names: list[str]) -> list[str]:
+        table = question.ask({**at, **{name: not question.flags[name] for name in names}}) if names else base
+        if table == base or (table is None and len(names) == 1):
+            return []
+        half = len(names) // 2
+        return names if len(names) == 1 else [*among(names[:half]), *among(names[half:])]
+
+    return sorted(among(list(question.flags)), key=lambda flag: not any(part in flag for part in _USUAL))
 
 
 def _difference(question: Question, found: Found, fixed: Changes, switched: Changes) -> sympy.Expr | None:
