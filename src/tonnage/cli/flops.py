@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tonnage.cli.output import write
-from tonnage.cli.progress import progress
+from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK
 from tonnage.scenario import ATTENTIONS, MODES, PRECISIONS
 
@@ -63,8 +62,7 @@ def _pages(report: ComputeReport, depth: int | None) -> str:
 
 
 def _flops(subject: str, options: dict[str, Any]) -> ComputeReport:
-    with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the page
-        say(f"{subject}: loading PyTorch")
+    with working_on(subject) as say:
         from tonnage import pipeline
 
-        return pipeline.flops(subject, **options, progress=lambda stage: say(f"{subject}: {stage}"))
+        return pipeline.flops(subject, **options, progress=say)

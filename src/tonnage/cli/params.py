@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tonnage.cli.output import write
-from tonnage.cli.progress import progress
+from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK, BadOption
 
 if TYPE_CHECKING:
@@ -70,13 +69,10 @@ def _one_of(**options: str | None) -> None:
 
 
 def _params(subject: str, trust_remote_code: bool) -> ParameterReport:
-    with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the page
-        say(f"{subject}: loading PyTorch")
+    with working_on(subject) as say:
         from tonnage import pipeline
 
-        return pipeline.params(
-            subject, trust_remote_code=trust_remote_code, progress=lambda stage: say(f"{subject}: {stage}")
-        )
+        return pipeline.params(subject, trust_remote_code=trust_remote_code, progress=say)
 
 
 def _sizes(text: str) -> dict[str, int]:

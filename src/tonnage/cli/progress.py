@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 
 PATIENCE = 1.0
 """Seconds before anything is said."""
@@ -26,6 +26,14 @@ def progress() -> Iterator[Callable[[str], None]]:
     finally:
         timer.cancel()
         shown.end()
+
+
+@contextmanager
+def working_on(subject: str) -> Iterator[Callable[[str], None]]:
+    """The same for one subject, whose own code may print: that goes to stderr too, as it is no part of the page."""
+    with redirect_stdout(sys.stderr), progress() as say:
+        say(f"{subject}: loading PyTorch")
+        yield lambda stage: say(f"{subject}: {stage}")
 
 
 class _Shown:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tonnage.cli.output import write
-from tonnage.cli.progress import progress
+from tonnage.cli.options import choices
+from tonnage.cli.output import write, write_json
+from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK
 from tonnage.scenario import MODES
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
 @click.option(
     "--mode",
-    metavar=f"[{'|'.join(MODES)}]",
+    metavar=choices(MODES),
     default="inference",
     show_default=True,
     help="What is run; training shows what is kept for backward.",
@@ -56,7 +55,7 @@ def structure(
     if pattern is not None:
         found = select(found, pattern)
     if json_file is not None:
-        _write_json(json_file, structure_to_json(found))
+        write_json(json_file, structure_to_json(found))
     if json_file != "-":
         from tonnage.render.structure import structure_page
 
@@ -65,18 +64,7 @@ def structure(
 
 
 def _read(subject: str, options: dict[str, Any]) -> Structure:
-    with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the page
-        say(f"{subject}: loading PyTorch")
+    with working_on(subject) as say:
         from tonnage import pipeline
 
-        return pipeline.structure(subject, **options, progress=lambda stage: say(f"{subject}: {stage}"))
-
-
-def _write_json(json_file: str, text: str) -> None:
-    if json_file == "-":
-        write(f"{text}\n")
-        return
-    from tonnage.recording import whole_file
-
-    with whole_file(Path(json_file)) as file:
-        file.write(f"{text}\n".encode())
+        return pipeline.structure(subject, **options, progress=say)

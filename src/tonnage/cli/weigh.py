@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tonnage.cli.options import choices
-from tonnage.cli.output import write
-from tonnage.cli.progress import progress
+from tonnage.cli.output import write, write_json
+from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK
 from tonnage.scenario import ATTENTIONS, MODES, OPTIMIZERS, PRECISIONS
 
@@ -48,7 +46,7 @@ def weigh(subjects: tuple[str, ...], json_file: str | None, saved: str | None, *
     if saved is not None:
         save_reports(saved, reports)
     if json_file is not None:
-        _write_json(json_file, reports_to_json(reports))
+        write_json(json_file, reports_to_json(reports))
     if json_file != "-":
         from tonnage.render.terminal import page
 
@@ -59,20 +57,9 @@ def weigh(subjects: tuple[str, ...], json_file: str | None, saved: str | None, *
 
 def _weigh(subject: str, options: dict[str, Any], *, forms: bool) -> Report:
     """The report; its closed forms are derived where the page shows them."""
-    with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints is no part of the report
-        say(f"{subject}: loading PyTorch")
+    with working_on(subject) as say:
         from tonnage import pipeline
 
-        report = pipeline.weigh(subject, **options, progress=lambda stage: say(f"{subject}: {stage}"))
-        say(f"{subject}: deriving the closed forms")
+        report = pipeline.weigh(subject, **options, progress=say)
+        say("deriving the closed forms")
         return report.settled() if forms else report
-
-
-def _write_json(json_file: str, text: str) -> None:
-    if json_file == "-":
-        write(f"{text}\n")
-        return
-    from tonnage.recording import whole_file
-
-    with whole_file(Path(json_file)) as file:
-        file.write(f"{text}\n".encode())
