@@ -1,7 +1,7 @@
 """A recording: the ledger, the trace, and where they were made. Everything after the recorders reads this.
 
 A saved recording is one file: a header line with the version, then zlib-compressed MessagePack. Versions:
-1 the first; 2 modules say what they are, and calls and marks are in the trace.
+1 the first; 2 modules say what they are, and calls and marks are in the trace; 3 what the process held at its marks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tonnage.errors import BadFile
 from tonnage.ledger import Ledger
 from tonnage.trace import Trace
 
-VERSION = 2
+VERSION = 3
 _MAGIC = b"tonnage recording "
 
 
@@ -46,6 +46,17 @@ class NotCounted:
     what: str
     reason: str
     times: int = 1
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """What the whole process held at the mark `mark`, as the system said: only a measured recording has it.
+
+    On a card that is NVML's figure: context, loaded code and the allocator's segments. On a CPU it is the resident set.
+    """
+
+    mark: str
+    nbytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +93,7 @@ class Recording:
     environment: Environment
     assumptions: list[Assumption] = field(default_factory=list)
     not_counted: list[NotCounted] = field(default_factory=list)
+    process: list[ProcessMemory] = field(default_factory=list)
 
     def check(self) -> None:
         """Raises AssertionError unless ledger and trace fit together."""
