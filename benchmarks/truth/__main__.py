@@ -14,9 +14,13 @@ import re
 from pathlib import Path
 
 from benchmarks.truth.groups import GROUPS
-from benchmarks.truth.page import write
+from benchmarks.truth.page import page
 from benchmarks.truth.rows import Row
-from benchmarks.truth.run import Outcome, run_rows
+from benchmarks.truth.run import Outcome, read, run_rows, save
+
+ROOT = Path(__file__).parents[2]
+LAST = ROOT / "tests" / "truth" / "accuracy.jsonl"
+PAGE = ROOT / "docs" / "accuracy.md"
 
 
 def main() -> None:
@@ -25,14 +29,16 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only rows whose id matches this regular expression")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="a file for finished rows; a later run goes on from it")
-    parser.add_argument("--write", type=Path, help="write the page here")
+    parser.add_argument("--write", action="store_true", help="save the outcomes, and write docs/accuracy.md")
     chosen = parser.parse_args()
     outcomes = []
     for outcome in run_rows(_rows(chosen.group, chosen.match), jobs=chosen.jobs, kept=chosen.keep):
         print(_line(outcome), flush=True)
         outcomes.append(outcome)
     if chosen.write:
-        write(chosen.write, outcomes)
+        last = read(LAST) if LAST.exists() else {}
+        save(LAST, [*{**last, **{outcome.row.id: outcome for outcome in outcomes}}.values()])
+        PAGE.write_text(page(list(read(LAST).values())), encoding="utf-8")
 
 
 def _rows(groups: list[str] | None, pattern: str) -> list[Row]:

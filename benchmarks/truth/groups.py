@@ -39,8 +39,26 @@ class Group:
 GROUPS = {
     group.name: group
     for group in (
-        Group("liger_eager", "PyTorch's own kernels beside Liger-Kernel's", "liger", worst=0.001),
-        Group("pytorch_issue", "scripts in PyTorch issues", "pytorch_issue", worst=0.001),
-        Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
+        Group(
+            "liger_eager",
+            "PyTorch's own kernels beside Liger-Kernel's",
+            "liger",
+            worst=0.001,
+            quick=tuple(row.id for row in rows_of("liger_eager") if "fused_linear" not in row.id or "BT4096" in row.id),
+        ),
+        Group(
+            "pytorch_issue",
+            "scripts in PyTorch issues",
+            "pytorch_issue",
+            worst=0.001,
+            quick=tuple(row.id for row in rows_of("pytorch_issue")),
+        ),
+        Group(
+            "hf_trainer_init",
+            "weights of transformers on the card",
+            "hf_trainer_init",
+            worst=0.001,
+            quick=tuple(row.id for row in rows_of("hf_trainer_init")),
+        ),
     )
 }

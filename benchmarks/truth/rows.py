@@ -20,7 +20,7 @@ _TIER_OF = (("max_memory_reserved", "reserved"), ("nvidia-smi", "process"), ("NV
 
 @dataclass(frozen=True)
 class Row:
-    """A row of `tests/truth/published`: what was run, where, and what was read off. `fields` is the row as it stands."""
+    """A row of `tests/truth/published`, as it stands there: what was run, where, and what was read off."""
 
     fields: dict[str, Any]
 

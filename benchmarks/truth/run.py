@@ -51,8 +51,8 @@ def run_row(row: Row) -> Outcome:
 
 def run_rows(rows: list[Row], *, jobs: int, kept: Path | None = None) -> Iterator[Outcome]:
     """The outcomes as they come; those that `kept` already has are taken from it, and new ones are added to it."""
-    known = _read(kept)
-    yield from (_outcome(row, known[row.id]) for row in rows if row.id in known)
+    known = read(kept) if kept is not None and kept.exists() else {}
+    yield from (known[row.id] for row in rows if row.id in known)
     waiting = [row for row in rows if row.id not in known]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=ROWS_PER_PROCESS) as pool:
         for outcome in pool.imap_unordered(run_row, waiting):
@@ -62,11 +62,17 @@ def run_rows(rows: list[Row], *, jobs: int, kept: Path | None = None) -> Iterato
             yield outcome
 
 
-def _read(kept: Path | None) -> dict[str, dict[str, Any]]:
-    if kept is None or not kept.exists():
-        return {}
-    lines = kept.read_text(encoding="utf-8").splitlines()
-    return {line["id"]: line for line in map(json.loads, lines)}
+def save(path: Path, outcomes: list[Outcome]) -> None:
+    """Writes outcomes in the order of their rows, so that two runs that agree give the same file but for the times."""
+    lines = sorted((outcome.row.group, outcome.row.id, json.dumps(outcome.to_json())) for outcome in outcomes)
+    path.write_text("".join(f"{line}\n" for *_, line in lines), encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, Outcome]:
+    """The outcomes that `path` holds, by the id of their rows; those of rows that are gone are left out."""
+    rows = {row.id: row for group in GROUPS.values() for row in group.rows}
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {line["id"]: _outcome(rows[line["id"]], line) for line in lines if line["id"] in rows}
 
 
 def _outcome(row: Row, kept: dict[str, Any]) -> Outcome:
