@@ -25,8 +25,8 @@ their scripts, as published, are in `tests/truth/published`; the same scripts fo
 `benchmarks/truth/scripts`.
 
 "Allocated" is what PyTorch's allocator hands out, "reserved" what it takes from the driver, "process" what nvidia-smi
-shows. An error of -1 % means that a hundredth more was measured than predicted. "Under" is the side that hurts: where a row is
-under by more than 2 %, the report had said beforehand what is not counted.
+shows. An error of -1 % means that a hundredth more was measured than predicted. "Under" is the side that hurts: where
+a row is under by more than 2 %, the report had said beforehand what is not counted.
 """
 UNDER = -0.02
 
