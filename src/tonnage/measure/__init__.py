@@ -1,0 +1,1 @@
+"""The same recording from a real device: recorders for what runs, and PyTorch's memory snapshots in and out."""
