@@ -19,15 +19,16 @@ from tonnage.gpus import Card
 from tonnage.ledger import Category, Kind, Ledger
 from tonnage.recording import Assumption, Environment, NotCounted, Recording
 from tonnage.trace import Mark, Trace
+from tonnage.tracking.categories import more_telling
+from tonnage.tracking.modules import FORWARD, ModuleTracker
+from tonnage.tracking.patches import Patches
 from tonnage.units import MiB
 from tonnage.virtual import answers  # noqa: F401  (tells the face what to answer)
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.kernels.accumulation import sole_owner
 from tonnage.virtual.kernels.autocast import Autocast
 from tonnage.virtual.layer import cuda_habits
-from tonnage.virtual.modules import FORWARD, ModuleTracker
 from tonnage.virtual.oom import out_of_memory_message
-from tonnage.virtual.patches import Patches
 from tonnage.virtual.recorder import Recorder
 from tonnage.virtual.rules import Rules
 from tonnage.virtual.runtime import Runtime, install_runtime
@@ -132,7 +133,7 @@ class VirtualGpu:
     def mark(self, name: str) -> None:
         """Names this instant in the recording."""
         self.ledger.mark(name)
-        self._marks.append(Mark(name, len(self.recorder.raw)))
+        self._marks.append(Mark(name, self.position()))
 
     def watch(self, model: nn.Module) -> None:
         """Names modules and parameters of `model` by their paths in it, before it is first called."""
@@ -192,6 +193,10 @@ class VirtualGpu:
             self._born_in.discard(ref.number)
             self.free(ref.number)
 
+    def position(self) -> int:
+        """How many operators have run."""
+        return len(self.recorder.raw)
+
     def tag(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
         """Says what the storages of `tensors` are, unless something more telling has been said."""
         with torch._C.DisableTorchFunction():
@@ -202,7 +207,7 @@ class VirtualGpu:
                         self._retag(ref.number, category)
 
     def _retag(self, number: int, category: Category) -> None:
-        if _TELLING[category] > _TELLING[Category(self.ledger.categories[number])]:
+        if more_telling(category, Category(self.ledger.categories[number])):
             self.ledger.retag(number, category)
 
     def tag_activations(self) -> None:
@@ -325,18 +330,6 @@ class VirtualGpu:
 
 
 _NO_SUCH_DEVICE = "CUDA error: invalid device ordinal"
-_TELLING = {
-    Category.TEMPORARY: 0,
-    Category.WORKSPACE: 1,
-    Category.ACTIVATION: 2,
-    Category.OUTPUT: 3,
-    Category.INPUT: 4,
-    Category.GRADIENT: 5,
-    Category.OPTIMIZER: 6,
-    Category.BUFFER: 7,
-    Category.PARAMETER: 8,
-}
-"""Which of two names for one storage says more: an input that is also a parameter is a parameter."""
 
 
 def _installed() -> dict[str, str]:
