@@ -6,8 +6,6 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from threading import get_ident
 from typing import Any
 
@@ -34,12 +32,11 @@ from tonnage.virtual.rules import Rules
 from tonnage.virtual.runtime import Runtime, install_runtime
 from tonnage.virtual.storages import Place, StorageRef, Storages
 from tonnage.virtual.values import Values
+from tonnage.workload.libraries import installed
 
 LIBRARIES_HIGH = 300 * MiB
 """The most that CUDA loads of kernels, cuBLAS and cuDNN at their first use, by forum posts and logs: 50 to 150 MiB for
 transformers, 100 to 300 MiB for convolutions. Assumed, not read in any source."""
-
-_LIBRARIES = ("torch", "transformers", "torchvision", "timm", "peft", "diffusers", "accelerate")
 
 
 class VirtualGpu:
@@ -316,7 +313,7 @@ class VirtualGpu:
             torch_running=str(torch.__version__),  # a TorchVersion is no plain str, and is not saved
             python=platform.python_version(),
             alloc_conf=self.alloc_conf,
-            libraries=_installed(),
+            libraries=installed(),
         )
 
     def _assumptions(self) -> list[Assumption]:
@@ -330,15 +327,3 @@ class VirtualGpu:
 
 
 _NO_SUCH_DEVICE = "CUDA error: invalid device ordinal"
-
-
-def _installed() -> dict[str, str]:
-    return {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None}
-
-
-@cache
-def _version_of(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
