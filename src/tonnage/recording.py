@@ -141,6 +141,15 @@ class Recording:
         return cls.from_bytes(read_file(Path(path)), name=str(path))
 
 
+def is_recording(path: str | os.PathLike[str]) -> bool:
+    """Whether the file at `path` begins as a saved recording does."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that appears under `path` only once the block ends without an error."""

@@ -184,9 +184,19 @@ def _last(time: int) -> dict[str, Any]:
     """The event that taking a snapshot leaves.
 
     It carries the category "unknown" because the viewer stops with an error where categories are named and that one
-    never is (torch/utils/viz/MemoryViz.js: annotate_snapshot adds it to a list it misspells).
+    never is (torch/utils/viz/MemoryViz.js: annotate_snapshot adds it to a list it misspells). The viewer shows this
+    event first.
     """
-    return {"action": SNAPSHOT, "addr": 0, "size": 0, "stream": 0, "time_us": time, "category": "unknown"}
+    stack = [{"filename": "tonnage", "line": 0, "name": "the end of the recording"}]
+    return {
+        "action": SNAPSHOT,
+        "addr": 0,
+        "size": 0,
+        "stream": 0,
+        "time_us": time,
+        "frames": stack,
+        "category": "unknown",
+    }
 
 
 def _without(begin: int, end: int, others: frozenset[Stretch]) -> Iterator[tuple[int, int]]:
