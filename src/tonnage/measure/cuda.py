@@ -50,6 +50,7 @@ class CudaRecorder:
         self._begin = 0
         self._uuid: str | None = None
         self._environment: Environment | None = None
+        self._snapshot: dict[str, Any] = {}
         self._history: CardHistory | None = None
 
     def __enter__(self) -> CudaRecorder:
@@ -84,6 +85,7 @@ class CudaRecorder:
         tracker = self.modules
         tracked = Tracked(modules=tracker.modules, calls=tracker.calls, parameters=tracker.parameters())
         assert self._environment is not None
+        self._snapshot = snapshot
         self._history = history_of(
             snapshot, self._said, environment=self._environment, tracked=tracked, device=torch.cuda.current_device()
         )
@@ -93,6 +95,11 @@ class CudaRecorder:
         """The recording with the card's own figures beside it."""
         assert self._history is not None, "the history is complete after leaving"
         return self._history
+
+    @property
+    def kept(self) -> tuple[dict[str, Any], list[Said]]:
+        """The card's own snapshot, as torch.cuda.memory._snapshot() answered it, and what was said meanwhile."""
+        return self._snapshot, self._said
 
     @property
     def recording(self) -> Recording:
