@@ -7,7 +7,6 @@ allocator wrote down, and what torch.cuda answered at each mark. Version 1 is th
 from __future__ import annotations
 
 import gzip
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 import tonnage
 from benchmarks.truth.cases import Case
+from tonnage.allocator import Settings, replay
 from tonnage.ledger import Kind
 from tonnage.measure.card_history import CardHistory, Figures, Said, history_of
 from tonnage.recording import Environment, Recording, whole_file
@@ -25,6 +25,9 @@ from tonnage.recording import Environment, Recording, whole_file
 VERSION = 1
 CARD = "card.json"
 SUFFIX = ".json.gz"
+DIFFERENCES = "differences.json"
+"""Cases of a folder that the virtual GPU is known to do otherwise, each with the reason."""
+
 END = "end"
 """The mark after a case has run and its tensors are gone."""
 
@@ -127,6 +130,17 @@ def load_card(folder: Path) -> Environment:
     return msgspec.json.decode((folder / CARD).read_bytes(), type=Environment)
 
 
+def known_differences(folder: Path) -> dict[str, str]:
+    """The reason for each case that the virtual GPU does otherwise."""
+    file = folder / DIFFERENCES
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, str]) if file.exists() else {}
+
+
+def names(folder: Path) -> list[str]:
+    """The recorded cases of a folder."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+
+
 def folders(root: Path) -> list[Path]:
     """The folders of recorded cards below `root`."""
     return sorted(path.parent for path in root.glob(f"*-torch*/{CARD}"))
@@ -195,6 +209,24 @@ def predicted(case: Case, environment: Environment) -> Recording:
     return recording
 
 
+def wrong_figures(kept: CardHistory) -> list[str]:
+    """Where the simulated allocator, given what the card was asked for, answers something else than the card did."""
+    ledger = kept.recording.ledger
+    timeline = replay(ledger, Settings.parse(kept.recording.environment.alloc_conf))
+    wrong = []
+    for name, at in ledger.mark_positions():
+        if (card := kept.figures.get(name)) is None:
+            continue  # the mark where the history begins is ours
+        highest = max(timeline.allocated[: at + 1]), max(timeline.reserved[: at + 1])
+        replayed = Figures(timeline.allocated[at], timeline.reserved[at], *highest)
+        wrong += [
+            f"{name}: {what} {ours:,} for {theirs:,}"
+            for what, ours, theirs in zip(Figures._fields, replayed, card, strict=True)
+            if ours != theirs
+        ]
+    return wrong
+
+
 def told(recording: Recording) -> list[tuple[str, int | str]]:
     """The ledger as words: what an event is, and of how many bytes or called what."""
     return list(_told(recording))
@@ -210,7 +242,7 @@ def _told(recording: Recording) -> Iterator[tuple[str, int | str]]:
 
 
 def first_difference(measured: Recording, expected: Recording) -> str:
-    """Where the two ledgers part, in words; "" where they do not. What came before the history is left out."""
+    """Where the two ledgers part, in words; "" where they do not."""
     left, right = told(measured), told(expected)
     for index in range(max(len(left), len(right))):
         here, there = (events[index] if index < len(events) else ("nothing", 0) for events in (left, right))
@@ -229,4 +261,4 @@ def default_folder(environment: Environment) -> Path:
 
 
 def is_kept(folder: Path, name: str) -> bool:
-    return os.path.exists(file_of(folder, name))
+    return file_of(folder, name).exists()

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     folder = chosen.out or default_folder(card)
-    if trouble := _prepare(folder, card):
+    if trouble := prepare(folder, card):
         print(f"error: {trouble}", file=sys.stderr)
         return 2
     cases = [case for case in all_cases().values() if re.search(chosen.match, case.name)]
@@ -109,7 +109,7 @@ def _card() -> Environment:
     return environment()
 
 
-def _prepare(folder: Path, card: Environment) -> str:
+def prepare(folder: Path, card: Environment) -> str:
     """Makes the folder; says what is wrong where it has the recordings of another card or PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CARD).exists():

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
 import tonnage
+from tests.virtual_history import HistoryOfVirtualCard
 from tonnage.allocator import replay
 from tonnage.errors import CannotRecord
 from tonnage.ledger import Category, Kind
 from tonnage.measure import cuda, nvml, recorder_for
-from tonnage.measure.snapshots import snapshot_from
 from tonnage.trace import PHASES
-
-
-class HistoryOfVirtualCard:
-    """torch.cuda.memory's history of a virtual card, told as a real one tells it: no categories, no marks, no names."""
-
-    def __init__(self, gpu, monkeypatch):
-        self.gpu = gpu
-        self.asked = []
-        self.keeps = None
-        monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", self.record)
-        monkeypatch.setattr(torch.cuda.memory, "_snapshot", self.snapshot)
-
-    def record(self, enabled="all", **options):
-        self.asked.append((enabled, options))
-
-    def snapshot(self):
-        told = copy.deepcopy(snapshot_from(self.gpu.recording))
-        trace = told["device_traces"][0]
-        for event in trace:
-            event.pop("category", None)
-            event["frames"] = []
-        told["device_traces"][0] = trace if self.keeps is None else trace[-self.keeps :]
-        del told["external_annotations"]
-        return told
 
 
 class Net(torch.nn.Module):
@@ -217,11 +191,10 @@ def test_running_out_is_recorded_to_the_end(monkeypatch):
 def test_what_was_on_the_card_before_is_at_the_begin(monkeypatch):
     with tonnage.virtual_gpu("T4") as gpu:
         before = torch.empty(3 << 20, dtype=torch.uint8, device="cuda")
-        history = HistoryOfVirtualCard(gpu, monkeypatch)
+        HistoryOfVirtualCard(gpu, monkeypatch)
         with cuda.CudaRecorder() as recorder:
             after = torch.empty(5 << 20, dtype=torch.uint8, device="cuda")
             recorder.mark("made")
-            history.keeps = 2  # the allocation, and the event that a snapshot leaves
         del before, after
     assert shown(recorder.recording) == [
         ("ALLOC", 3 << 20), ("MARK", "history begins"), ("ALLOC", 5 << 20), ("MARK", "made"),
