@@ -45,16 +45,18 @@ class Holders(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotSummary(Struct, frozen=True, kw_only=True):
-    """What a memory snapshot says: the peak, replayed (None: nothing was allocated), and the card's own figures.
+    """What a memory snapshot says: the peak, replayed (None: nothing was allocated), and what stands in it by itself.
 
-    `card_reserved_bytes` is the most that the card's allocator held by its own record, None where the record lacks it;
-    `end_allocated_bytes` is what was in use when the snapshot was taken.
+    `recorded_reserved_bytes` is the most that the allocator held by the events of its segments, None where those are
+    missing; `end_allocated_bytes` is what was in use when the snapshot was taken. Not `measured`: `tonnage export`
+    wrote it from a prediction.
     """
 
     name: str
     device: str
+    measured: bool
     peak: Holders | None
-    card_reserved_bytes: int | None
+    recorded_reserved_bytes: int | None
     end_allocated_bytes: int
     out_of_memory: tuple[OutOfMemoryEvent, ...]
     assumptions: list[Assumption]
@@ -70,8 +72,9 @@ def summarize_snapshot(snapshot: Snapshot, name: str) -> SnapshotSummary:
     return SnapshotSummary(
         name=name,
         device=recording.environment.device,
+        measured=recording.environment.measured,
         peak=find_holders(recording),
-        card_reserved_bytes=snapshot.peak_reserved,
+        recorded_reserved_bytes=snapshot.peak_reserved,
         end_allocated_bytes=snapshot.allocated_at_end,
         out_of_memory=snapshot.out_of_memory,
         assumptions=recording.assumptions,

@@ -16,8 +16,8 @@ from tonnage.units import format_bytes
 
 _MOST_HOLDERS = 12
 _MOST_REMARKS = 8
-_FIXED = 44
-"""Cells of every column but the last: bytes 15, the same with a unit 12, share 6, blocks 7, gaps."""
+_COLUMNS = (12, 6, 7)
+"""Cells for bytes, share and blocks; the place has the rest."""
 
 
 def snapshot_page(summary: SnapshotSummary, stream: IO[str], *, width: int | None = None) -> str:
@@ -30,7 +30,8 @@ def snapshot_page(summary: SnapshotSummary, stream: IO[str], *, width: int | Non
 
 
 def _print(console: Console, summary: SnapshotSummary, glyphs: Glyphs) -> None:
-    title = f"{glyphs.clean(summary.name)} {glyphs.dot} memory snapshot {glyphs.dot} {glyphs.clean(summary.device)}"
+    what = f"{summary.device}, {'measured' if summary.measured else 'predicted'}"
+    title = f" {glyphs.dot} ".join([glyphs.clean(summary.name), "memory snapshot", glyphs.clean(what)])
     for line in wrapped(console, title, console.width, most=2):
         console.print(Text(line, style="bold"))
     console.print()
@@ -56,16 +57,16 @@ def _figures(summary: SnapshotSummary) -> Iterator[tuple[str, str]]:
         if set(peak.by_category) != {"temporary"}:
             parts = (f"{name} {format_bytes(nbytes)}" for name, nbytes in peak.by_category.items())
             yield "of that", ", ".join(parts)
-        yield "reserved", f"{_card(summary)}; {_exactly(peak.reserved_bytes)} by the replayed allocator"
+        yield "reserved", f"{_recorded(summary)}; {_exactly(peak.reserved_bytes)} by the replayed allocator"
     yield "at the end", f"{_exactly(summary.end_allocated_bytes)} allocated"
     for event in summary.out_of_memory:
         tried, free = format_bytes(event.tried_bytes), format_bytes(event.free_bytes)
         yield "ran out", f"tried to allocate {tried} with {free} free on the card"
 
 
-def _card(summary: SnapshotSummary) -> str:
-    reserved = summary.card_reserved_bytes
-    return "not in the snapshot" if reserved is None else f"{_exactly(reserved)} by the card"
+def _recorded(summary: SnapshotSummary) -> str:
+    reserved = summary.recorded_reserved_bytes
+    return "not in the snapshot" if reserved is None else f"{_exactly(reserved)} in the snapshot"
 
 
 def _exactly(nbytes: int) -> str:
@@ -74,11 +75,11 @@ def _exactly(nbytes: int) -> str:
 
 def _table(peak: Holders, glyphs: Glyphs, width: int) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
-    for column_width in (15, 12, 6, 7):
+    for column_width in _COLUMNS:
         table.add_column(justify="right", width=column_width)
-    table.add_column(width=max(width - _FIXED, 20), overflow="fold")
+    table.add_column(width=max(width - sum(_COLUMNS) - len(_COLUMNS) - 1, 20), overflow="fold")
     shown, rest = peak.holders[:_MOST_HOLDERS], peak.holders[_MOST_HOLDERS:]
-    table.add_row("bytes", "", "", "blocks", "where", style="dim")
+    table.add_row("", "", "blocks", "where", style="dim")
     for holder in shown:
         table.add_row(*_cells(holder.nbytes, holder.blocks, peak), glyphs.clean(_where(holder)))
     if rest:
@@ -87,8 +88,8 @@ def _table(peak: Holders, glyphs: Glyphs, width: int) -> Table:
     return table
 
 
-def _cells(nbytes: int, blocks: int, peak: Holders) -> tuple[str, str, str, str]:
-    return f"{nbytes:,}", format_bytes(nbytes), f"{nbytes / peak.allocated_bytes:.1%}", f"{blocks:,}"
+def _cells(nbytes: int, blocks: int, peak: Holders) -> tuple[str, str, str]:
+    return format_bytes(nbytes), f"{nbytes / peak.allocated_bytes:.1%}", f"{blocks:,}"
 
 
 def _where(holder: Holder) -> str:

@@ -215,6 +215,15 @@ def test_a_history_without_room_says_what_it_lost(monkeypatch):
     assert any("events" in found.what and "max_entries" in found.reason for found in recorder.recording.not_counted)
 
 
+def test_a_run_that_takes_nothing(monkeypatch):
+    with tonnage.virtual_gpu("T4") as gpu:
+        HistoryOfVirtualCard(gpu, monkeypatch)
+        with cuda.CudaRecorder() as recorder:
+            recorder.mark("nothing")
+    assert shown(recorder.recording) == [("MARK", "nothing")]
+    assert recorder.history.figures["nothing"] == (0, 0, 0, 0)
+
+
 def test_without_a_card():
     if torch.cuda.is_available():
         pytest.skip("there is a card")

@@ -14,7 +14,7 @@ from msgspec import Struct
 from tonnage.errors import BadFile
 from tonnage.ledger import Category, Column, Kind, Ledger
 from tonnage.measure.snapshots.before import Before, initially_alive
-from tonnage.measure.snapshots.environment import environment_of, settings_of
+from tonnage.measure.snapshots.environment import environment_in, environment_of, settings_of
 from tonnage.measure.snapshots.events import (
     ALLOC,
     ALLOCATED,
@@ -91,7 +91,11 @@ def snapshot_of(value: Any, *, name: str = "snapshot", device: int | None = None
     freed where the program let go of it (free_requested), which is what memory_allocated() counts. What allocations
     are is not in a real snapshot: all are TEMPORARY, unless `tonnage export` wrote their category.
     """
-    return SnapshotReader(raw_snapshot(value, name=name, device=device), name).read()
+    read = SnapshotReader(raw_snapshot(value, name=name, device=device), name).read()
+    ours = environment_in(value, name=name)
+    if ours is not None:
+        read.recording.environment = ours
+    return read
 
 
 class SnapshotReader:

@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tonnage.allocator import Block, CachingAllocator, Settings
 from tonnage.ledger import Category, Kind
+from tonnage.measure.snapshots.environment import OURS
 from tonnage.measure.snapshots.events import (
     ALLOC,
     FREE_COMPLETED,
@@ -89,6 +92,7 @@ class _Writer:
             "device_traces": [self.events],
             "allocator_settings": self._allocator_settings(),
             "external_annotations": self.annotations,
+            OURS: msgspec.to_builtins(self.recording.environment),
         }
 
     def _alloc(self, number: int, time: int) -> None:
