@@ -6,9 +6,12 @@ import copy
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tonnage.allocator import Settings, replay
-from tonnage.errors import BadFile, BadOption
+from tonnage.analyses.holders import find_holders
+from tonnage.errors import BadFile, BadOption, TonnageError
 from tonnage.ledger import Category, Kind
 from tonnage.measure.snapshots import is_snapshot, read_snapshot, snapshot_of
 from tonnage.trace import PHASES
@@ -282,7 +285,7 @@ def test_cpp_frames_tell_backward():
 
 
 @pytest.mark.parametrize(
-    ("settings", "conf"),
+    ("given", "conf"),
     [
         ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, "expandable_segments:True"),
         ({"expandable_segments": True, "max_split_size": 128 * MiB}, "expandable_segments:True,max_split_size_mb:128"),
@@ -291,8 +294,8 @@ def test_cpp_frames_tell_backward():
     ],
     ids=["text", "set-by-program", "collection", "no-limit"],
 )
-def test_the_settings_are_kept(settings, conf):
-    environment = snapshot_of(snapshot([], settings=settings)).recording.environment
+def test_the_settings_are_kept(given, conf):
+    environment = snapshot_of(snapshot([], settings=given)).recording.environment
     assert environment.alloc_conf == conf
     assert environment.measured
 
@@ -363,6 +366,57 @@ def test_what_is_no_snapshot_is_a_bad_file(value):
     with pytest.raises(BadFile) as raised:
         snapshot_of(value, name="odd.pickle")
     assert "odd.pickle" in raised.value.message and raised.value.hint
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+def branches(value, path=()):
+    """The path of every part of a plain value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        yield from branches(part, (*path, key))
+
+
+RICH = snapshot(
+    [
+        event("segment_alloc", 2 * MiB),
+        *freed(700, BASE + 512, time=1),
+        event("alloc", 512, time=2, stack=frames(STACKS["forward"]), pool_id=(0, 0), category="gradient"),
+        {"action": "oom", "device_free": 5 * MiB, "size": 64 * MiB, "stream": 0, "time_us": 3},
+    ],
+    [segment(2 * MiB, [(512, 512, "active_allocated"), (2 * MiB - 512, 0, "inactive")])],
+    annotations=[{"name": "a", "stage": "START", "device": 0, "time_us": 1}],
+)
+
+
+@settings(max_examples=400)
+@given(path=st.sampled_from(list(branches(RICH))), value=odd)
+def test_whatever_a_file_holds_is_read_or_is_a_bad_file(path, value):
+    made = value if not path else copy.deepcopy(RICH)
+    target = made
+    for key in path[:-1]:
+        target = target[key]
+    if path:
+        target[path[-1]] = value
+    try:
+        read = snapshot_of(made)
+    except TonnageError as error:
+        assert error.hint
+    else:
+        read.recording.check()
+        find_holders(read.recording)
+
+
+def test_sizes_that_add_up_to_more_than_there_can_be():
+    again_and_again = [event("alloc", 2**44 - 1)] * (2**19 + 1)
+    with pytest.raises(BadFile, match="8 EiB"):
+        snapshot_of(snapshot(again_and_again))
 
 
 def test_a_file_is_read(tmp_path):

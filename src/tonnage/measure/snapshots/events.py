@@ -27,7 +27,9 @@ TAKEN, GIVEN_BACK = (SEGMENT_ALLOC, SEGMENT_MAP), (SEGMENT_FREE, SEGMENT_UNMAP)
 """How memory comes from the driver and goes back to it."""
 
 HINT = "write one with torch.cuda.memory._dump_snapshot(FILE) after torch.cuda.memory._record_memory_history()"
-Bytes = Annotated[int, Meta(ge=0, lt=2**62)]
+Bytes = Annotated[int, Meta(ge=0, lt=2**44)]
+"""No card has 16 TiB."""
+
 T = TypeVar("T")
 
 
@@ -134,7 +136,7 @@ def raw_snapshot(value: Any, *, name: str, device: int | None) -> RawSnapshot:
         [entry.get("frames") for entry in trace],
         [segment for segment in segments if segment.device == device],
         _block_stacks(value["segments"], segments),
-        [annotation for annotation in annotations if annotation.device == device],
+        [annotation for annotation in annotations if annotation.device == device and annotation.name],
         settings if isinstance(settings, dict) else {},
     )
 

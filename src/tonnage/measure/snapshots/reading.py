@@ -91,7 +91,11 @@ def snapshot_of(value: Any, *, name: str = "snapshot", device: int | None = None
     freed where the program let go of it (free_requested), which is what memory_allocated() counts. What allocations
     are is not in a real snapshot: all are TEMPORARY, unless `tonnage export` wrote their category.
     """
-    read = SnapshotReader(raw_snapshot(value, name=name, device=device), name).read()
+    try:
+        read = SnapshotReader(raw_snapshot(value, name=name, device=device), name).read()
+        array("q", [sum(read.recording.ledger.sizes)])  # what a replay of it adds up has room
+    except OverflowError:
+        raise BadFile(f"{name} has sizes that add up to more than 8 EiB", hint=HINT) from None
     ours = environment_in(value, name=name)
     if ours is not None:
         read.recording.environment = ours
