@@ -211,17 +211,17 @@ def predicted(case: Case, environment: Environment) -> Recording:
 
 def wrong_figures(kept: CardHistory) -> list[str]:
     """Where the simulated allocator, given what the card was asked for, answers something else than the card did."""
-    ledger = kept.recording.ledger
-    timeline = replay(ledger, Settings.parse(kept.recording.environment.alloc_conf))
+    ledger, card = kept.recording.ledger, kept.recording.environment
+    timeline = replay(ledger, Settings.parse(card.alloc_conf), total_memory=card.total_memory)
     wrong = []
     for name, at in ledger.mark_positions():
-        if (card := kept.figures.get(name)) is None:
+        if (answered := kept.figures.get(name)) is None:
             continue  # the mark where the history begins is ours
         highest = max(timeline.allocated[: at + 1]), max(timeline.reserved[: at + 1])
         replayed = Figures(timeline.allocated[at], timeline.reserved[at], *highest)
         wrong += [
             f"{name}: {what} {ours:,} for {theirs:,}"
-            for what, ours, theirs in zip(Figures._fields, replayed, card, strict=True)
+            for what, ours, theirs in zip(Figures._fields, replayed, answered, strict=True)
             if ours != theirs
         ]
     return wrong

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.truth.cases import Case, Mark
+from tonnage.workload.libraries import load
 
 STEPS = 3
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -146,8 +147,7 @@ def _built(run: Run) -> tuple[nn.Module, int]:
 
 
 def _of_transformers(run: Run) -> tuple[nn.Module, int]:
-    import transformers
-
+    transformers = load("transformers")
     kind = getattr(transformers, run.model)
     config = kind.config_class(**run.config)
     if run.attention:
@@ -156,9 +156,7 @@ def _of_transformers(run: Run) -> tuple[nn.Module, int]:
 
 
 def _of_torchvision(run: Run) -> tuple[nn.Module, int]:
-    import torchvision
-
-    return getattr(torchvision.models, run.model)(), 0
+    return getattr(load("torchvision").models, run.model)(), 0
 
 
 def _inputs(run: Run, words: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

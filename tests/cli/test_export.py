@@ -128,6 +128,17 @@ def test_show_a_real_snapshot_with_an_oom(tmp_path, capsys):
     assert "of that" not in out  # nothing is known of what the allocations are
 
 
+def test_a_snapshot_of_a_process_that_may_have_half_the_card(tmp_path, capsys):
+    alloc = {"action": "alloc", "addr": 0, "size": 512, "stream": 0}
+    settings = {"PYTORCH_CUDA_ALLOC_CONF": "per_process_memory_fraction:0.5"}
+    value = {"segments": [], "device_traces": [[alloc]], "allocator_settings": settings}
+    (tmp_path / "half.pickle").write_bytes(pickle.dumps(value))
+    assert run("show", tmp_path / "half.pickle") == 0
+    assert " 512 B allocated" in capsys.readouterr().out
+    for suffix in ("pickle", "json"):
+        assert run("export", tmp_path / "half.pickle", tmp_path / f"out.{suffix}") == 0
+
+
 def test_show_a_snapshot_of_nothing(tmp_path, capsys):
     (tmp_path / "empty.pickle").write_bytes(pickle.dumps({"segments": [], "device_traces": [[]]}))
     assert run("show", tmp_path / "empty.pickle") == 0

@@ -7,6 +7,7 @@ here too, with a virtual card that stands in for a real one.
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -48,6 +49,7 @@ def test_the_virtual_gpu_does_what_the_card_did(folder, name):
 CASES = (
     *("allocate_1048577", "allocate_11534336", "first_linear", "linear_float32_64x64_bias", "sdpa_bfloat16_128_causal"),
     *("embedding_512", "optimizer_adamw", "clip_grad_norm", "amp_scaler", "checkpointing"),
+    *(["mobilenet_v3_large_infer_b1"] if find_spec("torchvision") else []),
 )
 
 

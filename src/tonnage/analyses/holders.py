@@ -8,7 +8,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from tonnage.allocator import Settings, replay
+from tonnage.allocator import Settings
+from tonnage.analyses.fit import replay_without_limit
 from tonnage.analyses.place import Place, place_of
 from tonnage.ledger import NO_OP, Category
 from tonnage.measure.snapshots import OutOfMemoryEvent, Snapshot
@@ -84,7 +85,7 @@ def summarize_snapshot(snapshot: Snapshot, name: str) -> SnapshotSummary:
 
 def find_holders(recording: Recording) -> Holders | None:
     """What is alive at the peak of `recording`, on a card without end; None where nothing was ever allocated."""
-    timeline = replay(recording.ledger, Settings.parse(recording.environment.alloc_conf))
+    timeline = replay_without_limit(recording, Settings.parse(recording.environment.alloc_conf))
     if not timeline.peak_allocated:
         return None
     at = timeline.peak_allocated_at

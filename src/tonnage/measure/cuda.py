@@ -61,39 +61,45 @@ class CudaRecorder:
         torch.cuda.init()
         self._environment = environment()
         self._uuid = _uuid()
-        self.modules.install(self._patches)
-        self._follow_backward()
         memory: Any = torch.cuda.memory  # its history is no public part of it
         memory._record_memory_history(enabled=None)
         memory._record_memory_history(
             enabled="all", context="alloc" if self._stacks else None, stacks="python", max_entries=MOST_EVENTS
         )
         self._begin = _requests()
+        self.modules.install(self._patches)
+        self._follow_backward()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.modules.tag_members()
-        self._say(last=True)
-        self.modules.uninstall()
-        self._patches.restore()
-        torch._C._cuda_clearCublasWorkspaces()  # which shows what of it all they were
-        memory: Any = torch.cuda.memory
-        snapshot = memory._snapshot()
-        memory._record_memory_history(enabled=None)
-        tracker = self.modules
-        tracked = Tracked(modules=tracker.modules, calls=tracker.calls, parameters=tracker.parameters())
+        try:
+            self.modules.tag_members()
+            self._say(last=True)
+        finally:
+            self.modules.uninstall()
+            self._patches.restore()
+        try:
+            self._snapshot = _end_history()
+        except RuntimeError as trouble:
+            if error is None:
+                raise CannotRecord(_GONE, hint=f"the driver said: {trouble}") from None
+            return  # what went wrong inside tells more
+        self._history = self._read()
+
+    def _read(self) -> CardHistory:
+        modules = self.modules
+        tracked = Tracked(modules=modules.modules, calls=modules.calls, parameters=modules.parameters())
         assert self._environment is not None
-        self._snapshot = snapshot
-        self._history = history_of(
-            snapshot, self._said, environment=self._environment, tracked=tracked, device=torch.cuda.current_device()
-        )
+        device = torch.cuda.current_device()
+        return history_of(self._snapshot, self._said, environment=self._environment, tracked=tracked, device=device)
 
     @property
     def history(self) -> CardHistory:
-        """The recording with the card's own figures beside it."""
-        assert self._history is not None, "the history is complete after leaving"
+        """The recording with the card's own figures beside it, complete after leaving."""
+        if self._history is None:
+            raise CannotRecord(_GONE, hint="what it answered at the marks before is in `kept`")
         return self._history
 
     @property
@@ -161,6 +167,7 @@ def environment() -> Environment:
     The context is what NVML says the process holds beyond PyTorch's allocator, with everything that was loaded before;
     where it does not say, what the catalogue says of such a card, if it knows it.
     """
+    torch.cuda.synchronize()  # the context is made by the first call that needs it, and this one does
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     torch_version = torch.__version__.partition("+")[0]
     context = _context(properties.name, torch_version)
@@ -179,6 +186,18 @@ def environment() -> Environment:
         libraries={**installed(), **_versions()},
         measured=True,
     )
+
+
+_GONE = "the card stopped answering before its history was read"
+
+
+def _end_history() -> dict[str, Any]:
+    """The allocator's history up to now, which it keeps no longer."""
+    torch._C._cuda_clearCublasWorkspaces()  # which shows what of it all they were
+    memory: Any = torch.cuda.memory
+    snapshot: dict[str, Any] = memory._snapshot()
+    memory._record_memory_history(enabled=None)
+    return snapshot
 
 
 def _requests() -> int:

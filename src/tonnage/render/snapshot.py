@@ -12,7 +12,7 @@ from rich.text import Text
 from tonnage.analyses.holders import Holder, Holders, SnapshotSummary
 from tonnage.render.notes import LABEL, listed, paragraph, wrapped
 from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
-from tonnage.units import format_bytes
+from tonnage.units import KiB, format_bytes
 
 _MOST_HOLDERS = 12
 _MOST_REMARKS = 8
@@ -70,7 +70,7 @@ def _recorded(summary: SnapshotSummary) -> str:
 
 
 def _exactly(nbytes: int) -> str:
-    return f"{format_bytes(nbytes)} ({nbytes:,} B)"
+    return f"{format_bytes(nbytes)} ({nbytes:,} B)" if nbytes >= KiB else format_bytes(nbytes)
 
 
 def _table(peak: Holders, glyphs: Glyphs, width: int) -> Table:

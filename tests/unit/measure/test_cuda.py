@@ -224,6 +224,32 @@ def test_a_run_that_takes_nothing(monkeypatch):
     assert recorder.history.figures["nothing"] == (0, 0, 0, 0)
 
 
+def gone(*args):
+    raise RuntimeError("CUDA error: unspecified launch failure")
+
+
+def test_a_card_that_disappears(monkeypatch):
+    with tonnage.virtual_gpu("T4") as gpu:
+        HistoryOfVirtualCard(gpu, monkeypatch)
+        before = torch.nn.Module.__call__
+        with pytest.raises(CannotRecord, match="stopped answering") as raised, cuda.CudaRecorder() as recorder:
+            recorder.mark("made")
+            monkeypatch.setattr(torch.cuda.memory, "_snapshot", gone)
+        assert "unspecified launch failure" in raised.value.hint
+        assert torch.nn.Module.__call__ is before
+    assert [said.mark for said in recorder.kept[1] if said.mark] == ["made"]
+    with pytest.raises(CannotRecord, match="stopped answering"):
+        _ = recorder.recording
+
+
+def test_what_went_wrong_inside_is_told_and_not_that_the_card_is_gone(monkeypatch):
+    with tonnage.virtual_gpu("T4") as gpu:
+        HistoryOfVirtualCard(gpu, monkeypatch)
+        with pytest.raises(ZeroDivisionError), cuda.CudaRecorder():
+            monkeypatch.setattr(torch.cuda.memory, "_snapshot", gone)
+            raise ZeroDivisionError
+
+
 def test_without_a_card():
     if torch.cuda.is_available():
         pytest.skip("there is a card")

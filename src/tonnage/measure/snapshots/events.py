@@ -87,7 +87,7 @@ class Annotation(Struct, frozen=True):
 
 
 class OutOfMemoryEvent(Struct, frozen=True, kw_only=True):
-    """The allocator had to raise OutOfMemoryError: after event `at` of the ledger, for `requested_bytes`.
+    """The allocator had to raise OutOfMemoryError, after event `at` of the ledger.
 
     `tried_bytes` is the request, rounded; `free_bytes` what the driver said was free on the card.
     """
@@ -174,6 +174,6 @@ def _converted(value: Any, kind: type[T], where: str) -> T:
         raise BadFile(f"{where} is not as PyTorch writes it: {error}", hint=HINT) from None
 
 
-def of_device(segments: Sequence[Segment]) -> int:
+def reserved_by(segments: Sequence[Segment]) -> int:
     """Bytes of all `segments`: what is reserved."""
     return sum(segment.total_size for segment in segments)

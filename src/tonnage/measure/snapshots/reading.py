@@ -27,8 +27,8 @@ from tonnage.measure.snapshots.events import (
     Event,
     OutOfMemoryEvent,
     RawSnapshot,
-    of_device,
     raw_snapshot,
+    reserved_by,
 )
 from tonnage.measure.snapshots.plain_pickle import MOST_BYTES, plain_value
 from tonnage.measure.snapshots.stacks import StackReader
@@ -112,7 +112,7 @@ class SnapshotReader:
         self.stacks = StackReader(name)
         self.reserved = array("q")
         self.out_of_memory: list[OutOfMemoryEvent] = []
-        self.held = of_device(raw.segments) - sum(_change(event) for event in raw.events)
+        self.held = reserved_by(raw.segments) - sum(_change(event) for event in raw.events)
         self.peak_reserved = self.held
         self._least_reserved = self.held
         self.alive: dict[int, int] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class _Writer:
         self.recording = recording
         self.settings = Settings.parse(recording.environment.alloc_conf)
         environment = recording.environment
-        self.allocator = CachingAllocator(self.settings, total_memory=environment.total_memory or None)
+        without_limit = replace(self.settings, per_process_memory_fraction=1.0)
+        self.allocator = CachingAllocator(without_limit, total_memory=environment.total_memory or None)
         self.stacks = StackWriter(recording.trace)
         self.events: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
