@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tonnage.pipeline.counting import count_at as count_at
     from tonnage.pipeline.counting import params as params
+    from tonnage.pipeline.exporting import export as export
     from tonnage.pipeline.structuring import structure as structure
     from tonnage.pipeline.weighing import weigh as weigh
     from tonnage.pipeline.working import flops as flops
 
 _HOMES = {
     "count_at": "counting",
+    "export": "exporting",
     "flops": "working",
     "params": "counting",
     "structure": "structuring",
