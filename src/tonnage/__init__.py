@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import Card as Card
     from tonnage.gpus import all_cards as all_cards
     from tonnage.gpus import find_card as find_card
+    from tonnage.pipeline import compare as compare
     from tonnage.pipeline import flops as flops
     from tonnage.pipeline import params as params
     from tonnage.pipeline import structure as structure
@@ -26,6 +27,7 @@ _HOMES = {
     "Report": "tonnage.report",
     "TonnageError": "tonnage.errors",
     "all_cards": "tonnage.gpus",
+    "compare": "tonnage.pipeline",
     "find_card": "tonnage.gpus",
     "flops": "tonnage.pipeline",
     "params": "tonnage.pipeline",

@@ -24,7 +24,8 @@ from tonnage.ledger import Ledger
 from tonnage.trace import Trace
 
 VERSION = 3
-_MAGIC = b"tonnage recording "
+MAGIC = b"tonnage recording "
+"""What a saved recording begins with."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,14 @@ class Recording:
 
     def to_bytes(self) -> bytes:
         body = msgspec.msgpack.encode(self, enc_hook=_encode_array)
-        return _MAGIC + str(VERSION).encode() + b"\n" + zlib.compress(body, 6)
+        return MAGIC + str(VERSION).encode() + b"\n" + zlib.compress(body, 6)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, name: str = "recording") -> Recording:
         head, newline, body = data.partition(b"\n")
-        if not newline or not head.startswith(_MAGIC):
+        if not newline or not head.startswith(MAGIC):
             raise BadFile(f"{name} is not a tonnage recording", hint="save one with `tonnage weigh ... --save FILE`")
-        version = head[len(_MAGIC) :]
+        version = head[len(MAGIC) :]
         if not version.isdigit() or int(version) > VERSION:
             raise BadFile(
                 f"{name} has recording version {version.decode(errors='replace')}; this tonnage reads up to {VERSION}",

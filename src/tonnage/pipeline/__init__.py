@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tonnage.pipeline.comparing import compare as compare
     from tonnage.pipeline.counting import count_at as count_at
     from tonnage.pipeline.counting import params as params
     from tonnage.pipeline.structuring import structure as structure
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tonnage.pipeline.working import flops as flops
 
 _HOMES = {
+    "compare": "comparing",
     "count_at": "counting",
     "flops": "working",
     "params": "counting",
