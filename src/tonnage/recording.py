@@ -2,7 +2,7 @@
 
 A saved recording is one file: a header line with the version, then zlib-compressed MessagePack. Versions:
 1 the first; 2 modules say what they are, and calls and marks are in the trace; 3 what the process held at its marks,
-and what the card's own allocator said there.
+what the card's own allocator said there, and the type of the device.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from tonnage.trace import Trace
 VERSION = 3
 MAGIC = b"tonnage recording "
 """What a saved recording begins with."""
+
+PEAK = "peak"
+"""In place of a mark: the most that was held at any time of the run."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class NotCounted:
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """What the whole process held at the mark `mark`, as the system said: only a measured recording has it.
+    """What the whole process held at the mark `mark`, or at PEAK, as the system said: only a measured recording has it.
 
     On a card that is NVML's figure: context, loaded code and the allocator's segments. On a CPU it is the resident set.
     """
@@ -63,17 +66,15 @@ class ProcessMemory:
 
 @dataclass(frozen=True)
 class CardMemory:
-    """What the card's own caching allocator said at the mark `mark`: only a measured recording has it.
+    """What the card's own caching allocator held at the mark `mark`, or at PEAK: only a measured recording has it.
 
-    The bytes of torch.cuda.memory_allocated() and memory_reserved(), and the most of each since the CardMemory before
-    (None: nobody looked), which is what max_memory_allocated() says where peaks are reset at every mark.
+    The bytes that torch.cuda.memory_allocated() and memory_reserved() answer, at PEAK those of max_memory_allocated()
+    and max_memory_reserved(). None where it was not asked.
     """
 
     mark: str
-    allocated: int
-    reserved: int
-    peak_allocated: int | None = None
-    peak_reserved: int | None = None
+    allocated: int | None
+    reserved: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,8 @@ class Environment:
     `torch_rules` is the PyTorch version whose memory behaviour was followed, `torch_running` the one that ran.
     `context_bytes` and its range are what the process holds on the card before the first allocation;
     `libraries_bytes_high` is the most that kernels and libraries commonly add to it as they are first used.
+    `device_type` is "cuda" or "cpu", whose memory has no segments and no capability, and whose context is the resident
+    set of the process before it ran. `measured` means that a real device was recorded.
     """
 
     device: str
@@ -99,6 +102,7 @@ class Environment:
     alloc_conf: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
     measured: bool = False
+    device_type: str = "cuda"
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from tonnage.errors import BadFile
 from tonnage.ledger import Category, Ledger
-from tonnage.recording import VERSION, Assumption, CardMemory, Environment, NotCounted, Recording, whole_file
+from tonnage.recording import PEAK, VERSION, Assumption, CardMemory, Environment, NotCounted, Recording, whole_file
 from tonnage.trace import Module, Op, Parameter, TensorSpec, Trace
 
 
@@ -55,7 +55,7 @@ def test_there_and_back(recording, tmp_path) -> None:
 
 
 def test_what_the_card_said_goes_along(recording, tmp_path) -> None:
-    recording.card += [CardMemory("start", 1, 2), CardMemory("forward done", 1 << 40, 1 << 41, 1 << 42, 1 << 43)]
+    recording.card += [CardMemory("start", None, 2), CardMemory(PEAK, 1 << 40, 1 << 41)]
     recording.save(tmp_path / "step.recording")
     assert Recording.load(tmp_path / "step.recording").card == recording.card
 

@@ -15,8 +15,8 @@ from tonnage.errors import CannotRecord
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
+    from tonnage.tracking.patches import Patches
     from tonnage.virtual.gpu import VirtualGpu
-    from tonnage.virtual.patches import Patches
 
 
 def install_files(gpu: VirtualGpu, patches: Patches) -> None:

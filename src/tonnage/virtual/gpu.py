@@ -6,8 +6,6 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from threading import get_ident
 from typing import Any
 
@@ -19,26 +17,26 @@ from tonnage.gpus import Card
 from tonnage.ledger import Category, Kind, Ledger
 from tonnage.recording import Assumption, Environment, NotCounted, Recording
 from tonnage.trace import Mark, Trace
+from tonnage.tracking.categories import more_telling
+from tonnage.tracking.modules import FORWARD, ModuleTracker
+from tonnage.tracking.patches import Patches
 from tonnage.units import MiB
 from tonnage.virtual import answers  # noqa: F401  (tells the face what to answer)
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.kernels.accumulation import sole_owner
 from tonnage.virtual.kernels.autocast import Autocast
 from tonnage.virtual.layer import cuda_habits
-from tonnage.virtual.modules import FORWARD, ModuleTracker
 from tonnage.virtual.oom import out_of_memory_message
-from tonnage.virtual.patches import Patches
 from tonnage.virtual.recorder import Recorder
 from tonnage.virtual.rules import Rules
 from tonnage.virtual.runtime import Runtime, install_runtime
 from tonnage.virtual.storages import Place, StorageRef, Storages
 from tonnage.virtual.values import Values
+from tonnage.workload.libraries import installed
 
 LIBRARIES_HIGH = 300 * MiB
 """The most that CUDA loads of kernels, cuBLAS and cuDNN at their first use, by forum posts and logs: 50 to 150 MiB for
 transformers, 100 to 300 MiB for convolutions. Assumed, not read in any source."""
-
-_LIBRARIES = ("torch", "transformers", "torchvision", "timm", "peft", "diffusers", "accelerate")
 
 
 class VirtualGpu:
@@ -132,7 +130,7 @@ class VirtualGpu:
     def mark(self, name: str) -> None:
         """Names this instant in the recording."""
         self.ledger.mark(name)
-        self._marks.append(Mark(name, len(self.recorder.raw)))
+        self._marks.append(Mark(name, self.position()))
 
     def watch(self, model: nn.Module) -> None:
         """Names modules and parameters of `model` by their paths in it, before it is first called."""
@@ -192,6 +190,10 @@ class VirtualGpu:
             self._born_in.discard(ref.number)
             self.free(ref.number)
 
+    def position(self) -> int:
+        """How many operators have run."""
+        return len(self.recorder.raw)
+
     def tag(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
         """Says what the storages of `tensors` are, unless something more telling has been said."""
         with torch._C.DisableTorchFunction():
@@ -202,7 +204,7 @@ class VirtualGpu:
                         self._retag(ref.number, category)
 
     def _retag(self, number: int, category: Category) -> None:
-        if _TELLING[category] > _TELLING[Category(self.ledger.categories[number])]:
+        if more_telling(category, Category(self.ledger.categories[number])):
             self.ledger.retag(number, category)
 
     def tag_activations(self) -> None:
@@ -311,7 +313,7 @@ class VirtualGpu:
             torch_running=str(torch.__version__),  # a TorchVersion is no plain str, and is not saved
             python=platform.python_version(),
             alloc_conf=self.alloc_conf,
-            libraries=_installed(),
+            libraries=installed(),
         )
 
     def _assumptions(self) -> list[Assumption]:
@@ -325,27 +327,3 @@ class VirtualGpu:
 
 
 _NO_SUCH_DEVICE = "CUDA error: invalid device ordinal"
-_TELLING = {
-    Category.TEMPORARY: 0,
-    Category.WORKSPACE: 1,
-    Category.ACTIVATION: 2,
-    Category.OUTPUT: 3,
-    Category.INPUT: 4,
-    Category.GRADIENT: 5,
-    Category.OPTIMIZER: 6,
-    Category.BUFFER: 7,
-    Category.PARAMETER: 8,
-}
-"""Which of two names for one storage says more: an input that is also a parameter is a parameter."""
-
-
-def _installed() -> dict[str, str]:
-    return {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None}
-
-
-@cache
-def _version_of(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

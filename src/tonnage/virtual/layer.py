@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tonnage.virtual.patches import Patches
+from tonnage.tracking.patches import Patches
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu

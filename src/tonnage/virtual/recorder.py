@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tonnage.errors import CannotRecord
 from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
+from tonnage.tracking.modules import BACKWARD
 from tonnage.virtual import kernels
-from tonnage.virtual.modules import BACKWARD
 from tonnage.virtual.remembered import Remembered, follows_from_layouts, key_of
 from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
 from tonnage.virtual.shapes import shape_of

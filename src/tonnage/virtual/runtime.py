@@ -26,8 +26,8 @@ from tonnage.virtual.legacy import TYPES
 from tonnage.virtual.streams import Event, Stream
 
 if TYPE_CHECKING:
+    from tonnage.tracking.patches import Patches
     from tonnage.virtual.gpu import VirtualGpu
-    from tonnage.virtual.patches import Patches
 
 
 @dataclass(frozen=True)

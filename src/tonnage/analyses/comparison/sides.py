@@ -13,7 +13,7 @@ from tonnage.allocator import Settings, Timeline
 from tonnage.analyses.fit import replay_without_limit
 from tonnage.analyses.memory import START
 from tonnage.ledger import NO_OP, Category, Column, Kind
-from tonnage.recording import CardMemory, Recording
+from tonnage.recording import PEAK, CardMemory, Recording
 from tonnage.scenario import Scenario
 from tonnage.trace import PHASES, ROOT
 
@@ -24,6 +24,9 @@ _NUMBERS = re.compile(r"(?:(?<=\.)|(?<=_)|^)\d+(?=\.|$)")
 
 Instant = tuple[str, int]
 """A mark by its name and how often that name came before: a loop may use it again."""
+
+HIGHEST: Instant = (PEAK, 0)
+"""The most at any time of the run, which is of no mark."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Side:
     @property
     def on_card(self) -> bool:
         """Whether a caching allocator stood between the program and the memory: on a CPU there is none."""
-        return self.recording.environment.sm_count > 0
+        return self.recording.environment.device_type != "cpu"
 
     @cached_property
     def settings(self) -> Settings:
@@ -107,16 +110,21 @@ class Side:
 
     @cached_property
     def card(self) -> dict[Instant, CardMemory]:
+        """What the card's own allocator said, at marks and at HIGHEST."""
         said = self.recording.card
         return dict(zip(_numbered([memory.mark for memory in said]), said, strict=True))
 
     @cached_property
     def process(self) -> dict[Instant, int]:
+        """What the process held, at marks and at HIGHEST."""
         said = self.recording.process
         return dict(zip(_numbered([m.mark for m in said]), [m.nbytes for m in said], strict=True))
 
-    def after_start(self, instant: Instant) -> bool:
-        return self.instants.get(instant, 0) > self.start
+    @property
+    def highest_process(self) -> int | None:
+        """The most that the process was seen to hold since the start; None: nobody looked."""
+        seen = [nbytes for (name, n), nbytes in self.process.items() if self.instants.get((name, n), 0) >= self.start]
+        return self.process.get(HIGHEST, max(seen, default=None))
 
     @cached_property
     def knows_categories(self) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tonnage.allocator import Timeline
 from tonnage.analyses.comparison.figures import Tier, TierName, figure
-from tonnage.analyses.comparison.sides import Instant, Side
+from tonnage.analyses.comparison.sides import HIGHEST, Instant, Side
 from tonnage.analyses.known import Known
 
 
@@ -56,15 +56,15 @@ def held_at(side: Side, instant: Instant, timeline: Timeline) -> Held:
 def held_at_peak(side: Side, timeline: Timeline) -> Held:
     """The most that `side` holds from its start on of each; what is requested is that of the allocated peak."""
     reserved = max(timeline.reserved[side.start :]) if side.on_card else None
-    said = [memory for instant, memory in side.card.items() if side.after_start(instant)]
-    process = [nbytes for instant, nbytes in side.process.items() if side.after_start(instant)]
+    said = side.card.get(HIGHEST)
+    process = side.highest_process
     return Held(
         requested=side.requested[side.peak_at],
         allocated=max(timeline.allocated[side.start :]) if side.on_card else None,
         reserved=reserved,
-        card_allocated=_highest([memory.peak_allocated for memory in said]),
-        card_reserved=_highest([memory.peak_reserved for memory in said]),
-        process=max(process, default=_with_context(side, reserved)),
+        card_allocated=None if said is None else said.allocated,
+        card_reserved=None if said is None else said.reserved,
+        process=_with_context(side, reserved) if process is None else process,
     )
 
 
@@ -129,8 +129,3 @@ def _process(predicted: Held, measured: Held, inside: Tier, *, measuring: bool) 
 def _with_context(side: Side, reserved: int | None) -> int | None:
     """What a prediction says of the process; of a measured run only the system can tell."""
     return None if side.measured or reserved is None else reserved + side.recording.environment.context_bytes
-
-
-def _highest(peaks: list[int | None]) -> int | None:
-    """None where any is not known."""
-    return max((peak for peak in peaks if peak is not None), default=None) if None not in peaks else None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tonnage.analyses.comparison import TOLERANCE, Side, compare_sides
 from tonnage.errors import BadFile, BadOption
 from tonnage.ledger import Category, Ledger
-from tonnage.recording import CardMemory, ProcessMemory, Recording
+from tonnage.recording import PEAK, CardMemory, ProcessMemory, Recording
 from tonnage.scenario import Scenario
 from tonnage.trace import Parameter, Trace
 
@@ -31,11 +31,10 @@ def weights_and_a_product(script):
 
 
 def card_said(script, *figures):
-    """The card's allocator and NVML at each mark: (allocated, reserved, process) in MiB, peaks as at the mark."""
+    """The card's allocator and NVML at each mark and at the peak: (allocated, reserved, process) in MiB."""
     marks = script.recording.ledger.marks
-    for mark, (allocated, reserved, process) in zip(marks, figures, strict=True):
-        sizes = allocated * MiB, reserved * MiB
-        script.recording.card.append(CardMemory(mark, *sizes, *sizes))
+    for mark, (allocated, reserved, process) in zip([*marks, PEAK], [*figures, figures[-1]], strict=True):
+        script.recording.card.append(CardMemory(mark, allocated * MiB, reserved * MiB))
         script.recording.process.append(ProcessMemory(mark, process * MiB))
 
 
@@ -77,7 +76,7 @@ def test_an_error_of_the_events_alone(predicted, measured):
     measured.mark("start").new(30 * MiB, category=Category.PARAMETER).mark("model loaded")
     measured.op("aten.mm.default", "layer.0").new(4 * MiB).scratch(20 * MiB).mark("forward done")
     card_said(measured, (0, 0, 100), (30, 30, 130), (34, 70, 170))
-    measured.recording.card[-1] = CardMemory("forward done", 34 * MiB, 70 * MiB, 54 * MiB, 70 * MiB)
+    measured.recording.card[-1] = CardMemory(PEAK, 54 * MiB, 70 * MiB)
     found = compare_sides(predicted.side(), measured.side())
     assert errors(found, "requested") == (-20 * MiB, -20 * MiB, None, None)
     assert errors(found, "allocated") == (-20 * MiB, -20 * MiB, 0, None)
@@ -128,8 +127,8 @@ def test_nobody_looked_at_the_process(predicted, measured):
 
 
 def test_on_a_cpu_only_what_was_requested_counts(predicted, measured, environment):
-    predicted.recording.environment = environment(device="cpu", sm_count=0)
-    measured.recording.environment = environment(device="cpu", sm_count=0, measured=True)
+    predicted.recording.environment = environment(device="cpu", device_type="cpu")
+    measured.recording.environment = environment(device="cpu", device_type="cpu", measured=True)
     weights_and_a_product(predicted)
     weights_and_a_product(measured).recording.process.append(ProcessMemory("forward done", 500 * MiB))
     found = compare_sides(predicted.side(), measured.side())
@@ -351,7 +350,7 @@ def runs(draw):
 def side_of(ledger, environment, card=None):
     recording = Recording(ledger, Trace(), environment)
     if card is not None:
-        recording.card += [CardMemory(name, card, card, card, card) for name in ledger.marks]
+        recording.card += [CardMemory(name, card, card) for name in [*ledger.marks, PEAK]]
         recording.process += [ProcessMemory(name, 2 * card) for name in ledger.marks]
     return Side(recording, "side")
 
