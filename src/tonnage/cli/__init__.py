@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from tonnage import __version__
+from tonnage.cli.compare import compare
 from tonnage.cli.flops import flops
 from tonnage.cli.gpus import gpus
 from tonnage.cli.params import params
@@ -30,7 +31,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, structure, params, flops, show, gpus):
+for command in (weigh, structure, params, flops, compare, show, gpus):
     tonnage.add_command(command)
 
 

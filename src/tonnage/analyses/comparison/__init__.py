@@ -8,9 +8,11 @@ from tonnage.analyses.comparison.figures import (
     Moment,
     Part,
     Residual,
+    Rest,
     SideFacts,
     Tier,
     Verdict,
+    bytes_of,
 )
 from tonnage.analyses.comparison.sides import Side
 
@@ -22,9 +24,11 @@ __all__ = [
     "Moment",
     "Part",
     "Residual",
+    "Rest",
     "Side",
     "SideFacts",
     "Tier",
     "Verdict",
+    "bytes_of",
     "compare_sides",
 ]

@@ -9,13 +9,15 @@ from tonnage.analyses.comparison.figures import (
     Elsewhere,
     Events,
     Moment,
+    Rest,
+    RestKind,
     SideFacts,
     Tier,
     TierName,
     Verdict,
 )
 from tonnage.analyses.comparison.instants import same_instant
-from tonnage.analyses.comparison.matching import Matching, Stretches, match
+from tonnage.analyses.comparison.matching import Matching, Stretches, match, match_beyond_marks
 from tonnage.analyses.comparison.parts import by_category, by_module, by_phase
 from tonnage.analyses.comparison.residuals import find_residuals
 from tonnage.analyses.comparison.scenarios import require_same_run
@@ -41,6 +43,9 @@ def compare_sides(predicted: Side, measured: Side, *, tolerance: float | None = 
     stretches = Stretches.of(predicted, measured)
     matching = match(predicted, measured, stretches)
     instant = same_instant(predicted, measured, matching.equal)
+    alive = predicted.alive_at(instant[0]), measured.alive_at(instant[1])
+    match_beyond_marks(predicted, measured, matching, alive)
+    elsewhere = _elsewhere(predicted, measured, instant)
     levels = _Levels(predicted, measured)
     peak = levels.at_peak()
     common = [instant for instant in predicted.instants if instant in measured.instants]
@@ -55,8 +60,9 @@ def compare_sides(predicted: Side, measured: Side, *, tolerance: float | None = 
         by_phase=by_phase(predicted, measured),
         by_module=by_module(predicted, measured),
         events=_events(predicted, measured, matching),
-        residuals=find_residuals(predicted, measured, matching, stretches, instant),
-        elsewhere=_elsewhere(predicted, measured, instant),
+        residuals=find_residuals(predicted, measured, matching, stretches, alive),
+        elsewhere=elsewhere,
+        rest=list(_rest(peak, elsewhere)),
         differ=differ,
         notes=list(_notes(predicted, measured)),
         verdict=_verdict(peak, _tolerance(predicted, measured, tolerance)),
@@ -127,6 +133,25 @@ def _elsewhere(predicted: Side, measured: Side, instant: tuple[int, int]) -> Els
         instant=place_of(side.recording, side.peak_at),
         difference=ours - theirs,
     )
+
+
+def _rest(peak: list[Tier], elsewhere: Elsewhere | None) -> Iterator[Rest]:
+    """From level to level, what each adds to the difference of the one below it."""
+    known = {tier.name: tier for tier in peak if tier.figure.difference is not None}
+    events = [tier.event_error or 0 for tier in known.values()]
+    found: dict[RestKind, int | None] = {"another instant": elsewhere.difference if elsewhere else None}
+    if "reserved" in known:
+        requested, allocated, reserved, *_ = events
+        found |= {
+            "rounding": allocated - requested,
+            "cached": reserved - allocated,
+            "allocator": known["reserved"].allocator_error,
+        }
+    if "process" in known:
+        found["outside"] = known["process"].outside_error
+    for kind, difference in found.items():
+        if difference:
+            yield Rest(kind=kind, difference=difference)
 
 
 def _notes(predicted: Side, measured: Side) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import msgspec
 from msgspec import Struct
 
 from tonnage.analyses.known import Known
@@ -25,6 +26,8 @@ ResidualKind = Literal[
     "alive longer when measured",
     "freed elsewhere",
 ]
+
+RestKind = Literal["another instant", "rounding", "cached", "allocator", "outside"]
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -91,8 +94,9 @@ class Residual(Struct, frozen=True, kw_only=True):
     """Allocations that differ in the same way.
 
     `times` allocations of `predicted_size` and `measured_size` bytes each (None: none on that side). `operator`,
-    `module` (numbers as *), `phase` and `category` are of the allocations themselves, or, where `after` is true, of the
-    last allocation before them that both sides have; "" is not known. `since` is the mark before the first of them.
+    `module` (numbers as *, modules of one parent in braces), `phase` and `category` are of the allocations themselves,
+    or, where `after` is true, of the last allocation before them that both sides have; "" is not known. `since` is the
+    mark before the first of them.
     `at_peak` is what they add to the difference of the requested bytes at one instant, the higher side's peak;
     `over_run` what they add to the difference of all that was allocated.
     """
@@ -120,6 +124,18 @@ class Elsewhere(Struct, frozen=True, kw_only=True):
 
     side: Literal["predicted", "measured"]
     instant: Place
+    difference: int
+
+
+class Rest(Struct, frozen=True, kw_only=True):
+    """What adds to the difference of the highest level that both sides know, and is no allocation of either.
+
+    "another instant": the lower peak is not where the higher one is. "rounding": blocks are larger than what is asked
+    for. "cached": segments beyond the blocks in use, unlike for unlike events. "allocator": the same events, other
+    segments. "outside": what the process holds beyond the allocator.
+    """
+
+    kind: RestKind
     difference: int
 
 
@@ -164,7 +180,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     `by_module` are through the simulated allocator and largest difference first. `residuals` are largest at the peak
     first; their `at_peak`, and what is `elsewhere`, sum to the difference of the requested bytes at the peaks, their
     `over_run` to that of all allocated. `differ` says in what both differ on purpose, `notes` what could not be
-    compared and why.
+    compared and why; `rest` is what makes up the difference besides residuals.
     """
 
     predicted: SideFacts
@@ -179,6 +195,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     events: Events
     residuals: list[Residual]
     elsewhere: Elsewhere | None
+    rest: list[Rest]
     differ: list[str]
     notes: list[str]
     verdict: Verdict | None
@@ -187,7 +204,20 @@ class Comparison(Struct, frozen=True, kw_only=True):
         """The tier of that name at the peak."""
         return next(tier for tier in self.peak if tier.name == name)
 
-    def to_json(self) -> str:
-        import msgspec
+    @property
+    def highest(self) -> Tier:
+        """The highest level of the memory that both sides know: the process, if somebody looked at it."""
+        return [tier for tier in self.peak if tier.figure.difference is not None][-1]
 
+    def causes(self) -> list[Residual | Rest]:
+        """What makes up the difference of the highest level, to the byte, largest first."""
+        found: list[Residual | Rest] = [*(r for r in self.residuals if r.at_peak), *self.rest]
+        return sorted(found, key=lambda cause: -abs(bytes_of(cause)))
+
+    def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
+
+def bytes_of(cause: Residual | Rest) -> int:
+    """What a cause adds to the difference at the peak."""
+    return cause.at_peak if isinstance(cause, Residual) else cause.difference

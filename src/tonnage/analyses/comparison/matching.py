@@ -3,7 +3,8 @@
 Between marks that both sides have, the sizes in the order of allocation are aligned; where both know their operators,
 first the sizes together with operator and module, then what is left between. Of what stays alone, equal sizes between
 the same marks are the same allocations in another order; what is left in the same gap and by the same operator, or in
-equal number, is one of another size; the rest one side has alone.
+equal number, is one of another size; the rest one side has alone. Only what lives long is looked for beyond the marks:
+on a CPU the weights are there before the start, and on a card they are moved to it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,28 @@ def match(predicted: Side, measured: Side, stretches: Stretches) -> Matching:
     for ours, theirs in zip(stretches.split(predicted, 0), stretches.split(measured, 1), strict=True):
         _match_stretch(predicted, measured, ours, theirs, found)
     return found
+
+
+def match_beyond_marks(predicted: Side, measured: Side, found: Matching, alive: tuple[set[int], set[int]]) -> None:
+    """Pairs what was alone on both sides, is held at one instant, and is equal in size and category."""
+    both_know = predicted.knows_categories and measured.knows_categories
+
+    def key(side: Side, number: int) -> tuple[int, str]:
+        return side.recording.ledger.sizes[number], side.category(number) if both_know else ""
+
+    waiting: dict[tuple[int, str], deque[int]] = defaultdict(deque)
+    for number in found.only_predicted:
+        if number in alive[0]:
+            waiting[key(predicted, number)].append(number)
+    pairs = [
+        (same.popleft(), number)
+        for number in found.only_measured
+        if number in alive[1] and (same := waiting[key(measured, number)])
+    ]
+    found.reordered += pairs
+    gone = {a for a, _ in pairs}, {b for _, b in pairs}
+    found.only_predicted = [number for number in found.only_predicted if number not in gone[0]]
+    found.only_measured = [number for number in found.only_measured if number not in gone[1]]
 
 
 def _match_stretch(

@@ -11,6 +11,8 @@ from tonnage.analyses.comparison.matching import Matching, Stretches
 from tonnage.analyses.comparison.sides import Side
 from tonnage.ledger import Kind
 
+Alive = tuple[set[int], set[int]]
+"""What each side holds at the instant that is looked at."""
 NEVER = -1
 """The stretch in which an allocation is freed that is alive at the end."""
 
@@ -36,23 +38,46 @@ class _Found(NamedTuple):
 
 
 def find_residuals(
-    predicted: Side, measured: Side, matching: Matching, stretches: Stretches, instant: tuple[int, int]
+    predicted: Side, measured: Side, matching: Matching, stretches: Stretches, alive: Alive
 ) -> list[Residual]:
-    """Every difference, those that weigh most at `instant` first, then those that weigh most over the run."""
+    """Every difference, largest in what is `alive` first, then largest over the run."""
     groups: dict[_Name, list[_Found]] = {}
-    for found in _Finder(predicted, measured, matching, stretches, instant).all():
+    for found in _Finder(predicted, measured, matching, stretches, alive).all():
         groups.setdefault(found.name, []).append(found)
+    together: dict[_Name, list[_Name]] = {}
+    for name in groups:
+        together.setdefault(name._replace(module=_parent(name.module)), []).append(name)
     residuals = [
-        Residual(
-            **name._asdict(),
-            times=len(members),
-            since=members[0].since,
-            at_peak=sum(found.at_peak for found in members),
-            over_run=sum(found.over_run for found in members),
+        _residual(
+            names[0]._replace(module=_siblings([name.module for name in names])),
+            [found for name in names for found in groups[name]],
         )
-        for name, members in groups.items()
+        for names in together.values()
     ]
     return sorted(residuals, key=_weight, reverse=True)
+
+
+def _siblings(modules: list[str]) -> str:
+    """Modules of one parent as one: "attention.self.{query,key,value}"."""
+    if len(modules) == 1:
+        return modules[0]
+    parent, dot, _ = modules[0].rpartition(".")
+    return f"{parent}{dot}{{{','.join(module.rpartition('.')[2] for module in modules)}}}"
+
+
+def _parent(module: str) -> str:
+    """What siblings share; what runs outside of modules is nobody's sibling."""
+    return f"{module.rpartition('.')[0]}." if module else ""
+
+
+def _residual(name: _Name, members: list[_Found]) -> Residual:
+    return Residual(
+        **name._asdict(),
+        times=len(members),
+        since=members[0].since,
+        at_peak=sum(found.at_peak for found in members),
+        over_run=sum(found.over_run for found in members),
+    )
 
 
 def _weight(residual: Residual) -> tuple[int, int, int]:
@@ -63,14 +88,10 @@ def _weight(residual: Residual) -> tuple[int, int, int]:
 class _Finder:
     """Makes residuals of what was matched; sizes and what is alive are looked up for each side."""
 
-    def __init__(
-        self, predicted: Side, measured: Side, matching: Matching, stretches: Stretches, instant: tuple[int, int]
-    ) -> None:
+    def __init__(self, predicted: Side, measured: Side, matching: Matching, stretches: Stretches, alive: Alive) -> None:
         self.predicted, self.measured, self.matching = predicted, measured, matching
         self.sizes = predicted.recording.ledger.sizes, measured.recording.ledger.sizes
-        self.alive = [
-            set(side.recording.ledger.live(at)) for side, at in zip((predicted, measured), instant, strict=True)
-        ]
+        self.alive = alive
         self.deaths = stretches.deaths(predicted, 0), stretches.deaths(measured, 1)
         self.marks = _Marks(predicted), _Marks(measured)
 

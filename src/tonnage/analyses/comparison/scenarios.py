@@ -12,6 +12,8 @@ from tonnage.recording import Recording
 from tonnage.units import format_count
 
 _FIELDS = ("mode", "batch", "seq", "image_size", "precision", "optimizer", "attention", "checkpointing")
+UNKNOWN = "unknown"
+"""What a memory snapshot says of the versions it was made with."""
 _DEFAULTS = {"seq", "image_size", "attention"}
 """Fields that are None where the model's own choice was taken, which the other side may have written out."""
 
@@ -101,7 +103,7 @@ def _input_bytes(side: Side) -> int:
 def _surroundings(predicted: Side, measured: Side) -> Iterator[str]:
     ours, theirs = predicted.recording.environment, measured.recording.environment
     pairs = {
-        "card": (ours.device, theirs.device),
+        "device": (ours.device, theirs.device),
         "torch": (ours.torch_rules, theirs.torch_rules),
         "allocator settings": (ours.alloc_conf or "none", theirs.alloc_conf or "none"),
         **{
@@ -111,5 +113,5 @@ def _surroundings(predicted: Side, measured: Side) -> Iterator[str]:
         },
     }
     for name, (one, other) in pairs.items():
-        if one != other:
+        if one != other and not any(UNKNOWN in text for text in (one, other)):
             yield f"{name}: {one} and {other}"

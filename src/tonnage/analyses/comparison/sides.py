@@ -92,7 +92,11 @@ class Side:
 
     @cached_property
     def alive_at_peak(self) -> set[int]:
-        return set(self.recording.ledger.live(self.peak_at))
+        return self.alive_at(self.peak_at)
+
+    def alive_at(self, event: int) -> set[int]:
+        """The allocations alive after `event`."""
+        return set(self.recording.ledger.live(event))
 
     @cached_property
     def positions(self) -> Sequence[tuple[str, int]]:

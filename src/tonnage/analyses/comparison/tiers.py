@@ -69,7 +69,10 @@ def held_at_peak(side: Side, timeline: Timeline) -> Held:
 
 
 def tiers(predicted: Held, measured: Held, crossed: Held, *, measuring: bool, same_allocator: bool) -> list[Tier]:
-    """The levels that both sides have. `crossed` are the measured events through the predicted side's allocator."""
+    """The levels that both sides have. `crossed` are the measured events through the predicted side's allocator.
+
+    The process on a card and the one on a CPU are different things: then there is no level of it.
+    """
     found = [_requested(predicted, measured)]
     outside_of = found[0]
     if predicted.allocated is not None and measured.allocated is not None:
@@ -78,7 +81,8 @@ def tiers(predicted: Held, measured: Held, crossed: Held, *, measuring: bool, sa
             _allocator(name, predicted, measured, crossed, measuring=measuring, same=same_allocator) for name in names
         ]
         outside_of = found[-1]
-    if predicted.process is not None or measured.process is not None:
+    alike = (predicted.reserved is None) == (measured.reserved is None)
+    if alike and not (predicted.process is measured.process is None):
         found.append(_process(predicted, measured, outside_of, measuring=measuring))
     return found
 

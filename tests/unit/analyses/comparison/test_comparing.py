@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.analyses.comparison import TOLERANCE, Side, compare_sides
+from tonnage.analyses.comparison import TOLERANCE, Side, bytes_of, compare_sides
 from tonnage.errors import BadFile, BadOption
 from tonnage.ledger import Category, Ledger
 from tonnage.recording import PEAK, CardMemory, ProcessMemory, Recording
@@ -137,6 +137,13 @@ def test_on_a_cpu_only_what_was_requested_counts(predicted, measured, environmen
     assert "rounding" not in {part.name for part in found.by_category}
 
 
+def test_the_process_of_a_card_and_that_of_a_cpu_are_not_compared(predicted, measured, environment):
+    measured.recording.environment = environment(device_type="cpu", measured=True)
+    weights_and_a_product(predicted)
+    weights_and_a_product(measured).recording.process.append(ProcessMemory("forward done", 500 * MiB))
+    assert [tier.name for tier in compare_sides(predicted.side(), measured.side()).peak] == ["requested"]
+
+
 def test_settings_that_differ_are_an_error_of_the_allocator(predicted, measured, environment):
     # GIVEN 15 MiB mapped in pages of 20 MiB (expandable segments) where a segment of 16 MiB was predicted
     measured.recording.environment = environment(measured=True, alloc_conf="expandable_segments:True")
@@ -248,6 +255,14 @@ class TestResiduals:
         measured.mark("start").new(4 * MiB, "a").new(6 * MiB).free("a").mark("forward done")
         (residual,) = compare_sides(predicted.side(), measured.side()).residuals
         assert (residual.kind, residual.at_peak, residual.over_run) == ("alive longer when measured", -4 * MiB, 0)
+
+    def test_weights_that_were_there_before_the_start_are_the_same(self, predicted, measured):
+        weights = (30 * MiB, "weights", Category.PARAMETER)
+        predicted.mark("start").new(*weights).mark("model loaded").new(512)
+        measured.new(*weights).mark("start").mark("model loaded").new(512)
+        found = compare_sides(predicted.side(), measured.side())
+        assert found.residuals == []
+        assert (found.events.equal, found.events.in_another_order) == (1, 1)
 
     def test_what_is_freed_between_other_marks(self, predicted, measured):
         predicted.mark("start").new(512, "a").free("a").mark("forward done")
@@ -372,6 +387,15 @@ def test_residuals_sum_to_the_difference(environment, ours, theirs):
     elsewhere = found.elsewhere.difference if found.elsewhere else 0
     assert sum(r.at_peak for r in found.residuals) + elsewhere == found.tier("requested").figure.difference
     assert sum(r.over_run for r in found.residuals) == sum(ours.sizes) - sum(theirs.sizes)
+
+
+@given(runs(), runs(), st.none() | st.integers(0, 50 * MiB))
+def test_causes_sum_to_the_difference_of_the_highest_level(environment, ours, theirs, card):
+    found = compare_sides(side_of(ours, environment()), side_of(theirs, environment(measured=True), card))
+    assert found.highest.name == ("reserved" if card is None else "process")
+    sizes = [bytes_of(cause) for cause in found.causes()]
+    assert sum(sizes) == found.highest.figure.difference
+    assert sizes == sorted(sizes, key=abs, reverse=True) and 0 not in sizes
 
 
 @given(runs(), runs())
