@@ -237,7 +237,8 @@ def _place(residual: Residual) -> str:
     """Where allocations were made: "aten.mm.default in layer.*.attention, backward, gradient"."""
     where = f" in {residual.module}" if residual.module else ""
     made = f"{'after ' if residual.after else ''}{residual.operator}{where}" if residual.operator else ""
-    return ", ".join(part for part in (made or _since(residual), residual.phase, residual.category) if part)
+    parts = (residual.line, made or _since(residual), residual.phase, residual.category)
+    return ", ".join(part for part in parts if part)
 
 
 def _since(residual: Residual) -> str:

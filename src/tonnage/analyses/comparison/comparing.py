@@ -24,7 +24,7 @@ from tonnage.analyses.comparison.scenarios import require_same_run
 from tonnage.analyses.comparison.sides import Side
 from tonnage.analyses.comparison.tiers import Held, held_at, held_at_peak, tiers
 from tonnage.analyses.place import place_of
-from tonnage.errors import BadFile
+from tonnage.errors import BadFile, BadOption
 
 TOLERANCE = 0.02
 """Of a prediction against a measurement, where nothing else is asked for."""
@@ -35,10 +35,15 @@ def compare_sides(predicted: Side, measured: Side, *, tolerance: float | None = 
 
     `tolerance` is the share of a measured figure by which the prediction may be off (0.02: 2 %); without one it is
     TOLERANCE for a prediction against a measurement, and there is no verdict for two of a kind.
-    Raises BadOption where both are not of the same run, BadFile where one has no events.
+    Raises BadOption where both are not of the same run or change places, BadFile where one has no events.
     """
     for side in (predicted, measured):
         _require_events(side)
+    if predicted.measured and not measured.measured:
+        raise BadOption(
+            f"{predicted.name} was measured and {measured.name} predicted",
+            hint="name the prediction first: tonnage compare PREDICTED MEASURED",
+        )
     differ = require_same_run(predicted, measured)
     stretches = Stretches.of(predicted, measured)
     matching = match(predicted, measured, stretches)

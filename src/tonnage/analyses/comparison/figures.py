@@ -96,7 +96,7 @@ class Residual(Struct, frozen=True, kw_only=True):
     `times` allocations of `predicted_size` and `measured_size` bytes each (None: none on that side). `operator`,
     `module` (numbers as *, modules of one parent in braces), `phase` and `category` are of the allocations themselves,
     or, where `after` is true, of the last allocation before them that both sides have; "" is not known. `since` is the
-    mark before the first of them.
+    mark before the first of them, `line` the line of Python that the measured side tells instead of an operator.
     `at_peak` is what they add to the difference of the requested bytes at one instant, the higher side's peak;
     `over_run` what they add to the difference of all that was allocated.
     """
@@ -111,6 +111,7 @@ class Residual(Struct, frozen=True, kw_only=True):
     category: str
     after: bool
     since: str
+    line: str
     at_peak: int
     over_run: int
 

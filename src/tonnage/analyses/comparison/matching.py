@@ -1,10 +1,10 @@
 """Which allocation of one side is which of the other.
 
-Between marks that both sides have, the sizes in the order of allocation are aligned; where both know their operators,
-first the sizes together with operator and module, then what is left between. Of what stays alone, equal sizes between
-the same marks are the same allocations in another order; what is left in the same gap and by the same operator, or in
-equal number, is one of another size; the rest one side has alone. Only what lives long is looked for beyond the marks:
-on a CPU the weights are there before the start, and on a card they are moved to it.
+Between marks that both sides have, the sizes in the order of allocation are aligned; where both name their operators
+alike, first the sizes together with operator and module, then what is left between. Of what stays alone, equal sizes
+between the same marks are the same allocations in another order; what is left in the same gap and by the same operator,
+or in equal number, is one of another size; the rest one side has alone. Only what lives long is looked for beyond the
+marks: on a CPU the weights are there before the start, and on a card they are moved to it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ Pair = tuple[int, int]
 class Matching:
     """Numbers of allocations, predicted before measured.
 
-    `before` has for each measured one that is not in order the last predicted one before it that is.
+    `before` has for each measured one that is not in order the last predicted one before it that is. `alike`: both name
+    operators in the same words, which a stack of Python's lines does not.
     """
 
+    alike: bool
     equal: list[Pair] = field(default_factory=list)
     reordered: list[Pair] = field(default_factory=list)
     resized: list[Pair] = field(default_factory=list)
@@ -71,7 +73,7 @@ class Stretches:
 
 def match(predicted: Side, measured: Side, stretches: Stretches) -> Matching:
     """Every allocation of both sides, in one of the lists of a Matching."""
-    found = Matching()
+    found = Matching(not predicted.operators.isdisjoint(measured.operators))
     for ours, theirs in zip(stretches.split(predicted, 0), stretches.split(measured, 1), strict=True):
         _match_stretch(predicted, measured, ours, theirs, found)
     return found
@@ -102,7 +104,7 @@ def match_beyond_marks(predicted: Side, measured: Side, found: Matching, alive: 
 def _match_stretch(
     predicted: Side, measured: Side, ours: Sequence[int], theirs: Sequence[int], found: Matching
 ) -> None:
-    pairs = _in_order(predicted, measured, ours, theirs)
+    pairs = _in_order(predicted, measured, ours, theirs, found.alike)
     found.equal += pairs
     gaps = list(_gaps(pairs, ours, theirs))
     for before, _, right in gaps:
@@ -113,15 +115,15 @@ def _match_stretch(
     gone = {a for a, _ in reordered}, {b for _, b in reordered}
     for _, left, right in gaps:
         alone = [n for n in left if n not in gone[0]], [n for n in right if n not in gone[1]]
-        resized = _resized(predicted, measured, *alone)
+        resized = _resized(predicted, measured, *alone, alike=found.alike)
         found.resized += resized
         paired = {a for a, _ in resized}, {b for _, b in resized}
         found.only_predicted += [n for n in alone[0] if n not in paired[0]]
         found.only_measured += [n for n in alone[1] if n not in paired[1]]
 
 
-def _in_order(predicted: Side, measured: Side, ours: Sequence[int], theirs: Sequence[int]) -> list[Pair]:
-    if not (predicted.knows_operators and measured.knows_operators):
+def _in_order(predicted: Side, measured: Side, ours: Sequence[int], theirs: Sequence[int], alike: bool) -> list[Pair]:
+    if not alike:
         return _aligned(ours, theirs, _size(predicted), _size(measured))
     pairs = _aligned(ours, theirs, _size_and_place(predicted), _size_and_place(measured))
     between = [
@@ -181,9 +183,9 @@ def _equal_sizes(
     ]
 
 
-def _resized(predicted: Side, measured: Side, left: Sequence[int], right: Sequence[int]) -> list[Pair]:
+def _resized(predicted: Side, measured: Side, left: Sequence[int], right: Sequence[int], *, alike: bool) -> list[Pair]:
     """Of what is alone in one gap, the allocations that are the same but for their size."""
-    if not (predicted.knows_operators and measured.knows_operators):
+    if not alike:
         return list(zip(left, right, strict=True)) if len(left) == len(right) else []
     pairs = align([predicted.operator(n) for n in left], [measured.operator(n) for n in right])
     return [(left[i], right[j]) for i, j in pairs]

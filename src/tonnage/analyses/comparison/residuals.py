@@ -28,6 +28,7 @@ class _Name(NamedTuple):
     phase: str
     category: str
     after: bool
+    line: str
 
 
 class _Found(NamedTuple):
@@ -126,21 +127,18 @@ class _Finder:
         since = self.marks[0].before(ours) if ours is not None else self.marks[1].before(theirs)
         return _Found(name, since, at_peak, (predicted_size or 0) - (measured_size or 0))
 
-    def _place(self, ours: int | None, theirs: int | None) -> tuple[str, str, str, str, bool]:
-        """Operator, module, phase and category, and whether they are of the allocation before."""
-        if (
-            theirs is not None
-            and self.measured.knows_operators
-            and (ours is None or not self.predicted.knows_operators)
-        ):
-            return (*_place_of(self.measured, theirs), False)
+    def _place(self, ours: int | None, theirs: int | None) -> tuple[str, str, str, str, bool, str]:
+        """Operator, module, phase and category, whether they are of the allocation before, and the line of Python."""
+        line = ""
+        if theirs is not None and self.measured.knows_operators:
+            if not self.predicted.knows_operators or (ours is None and self.matching.alike):
+                return (*_place_of(self.measured, theirs), False, "")
+            line = "" if self.matching.alike else self.measured.operator(theirs)
         if ours is not None:
-            return (*_place_of(self.predicted, ours), False)
+            return (*_place_of(self.predicted, ours), False, line)
         before = self.matching.before.get(theirs) if theirs is not None else None
-        if before is None:
-            return "", "", self._measured_phase(theirs), "", False
-        operator, module, phase, _ = _place_of(self.predicted, before)
-        return operator, module, self._measured_phase(theirs) or phase, "", True
+        operator, module, phase, _ = ("", "", "", "") if before is None else _place_of(self.predicted, before)
+        return operator, module, self._measured_phase(theirs) or phase, "", before is not None, line
 
     def _measured_phase(self, theirs: int | None) -> str:
         phases = self.measured.phases

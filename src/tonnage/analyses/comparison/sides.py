@@ -139,6 +139,12 @@ class Side:
         return any(op != NO_OP for op in self.recording.ledger.ops)
 
     @cached_property
+    def operators(self) -> set[str]:
+        """The names of the operators that allocate."""
+        ops = self.recording.trace.ops
+        return {ops[op].name for op in set(self.recording.ledger.ops) if op != NO_OP}
+
+    @cached_property
     def knows_modules(self) -> bool:
         return self.knows_operators and any(op.module != ROOT for op in self.recording.trace.ops)
 

@@ -219,6 +219,15 @@ class TestResiduals:
         assert residual.after
         assert (residual.operator, residual.module, residual.phase) == ("aten.mm.default", "layer.*", "backward")
 
+    def test_lines_of_python_are_told_beside_the_allocation_before(self, predicted, measured):
+        predicted.op("aten.mm.default", "layer.0").new(4096)
+        predicted.op("aten.add.Tensor", "layer.0").new(2048)
+        measured.op("train.py:12:forward").new(4096)
+        measured.op("train.py:13:forward").new(999)
+        measured.op("train.py:14:forward").new(2048)
+        (residual,) = compare_sides(predicted.side(), measured.side()).residuals
+        assert (residual.line, residual.operator, residual.after) == ("train.py:13:forward", "aten.mm.default", True)
+
     def test_with_nothing_before_it_only_the_mark_is_known(self, predicted, measured):
         predicted.mark("start")
         measured.mark("start").new(999)
@@ -325,6 +334,10 @@ class TestScenarios:
         measured.mark("start").new(4096, category=Category.INPUT)
         with pytest.raises(BadOption, match="inputs: 1,024 B and 4,096 B"):
             compare_sides(predicted.side("p"), measured.side("m"))
+
+    def test_the_sides_change_places(self, predicted, measured):
+        with pytest.raises(BadOption, match="m was measured and p predicted"):
+            compare_sides(self.of(measured, "m"), self.of(predicted, "p"))
 
     def test_nothing_happened(self, predicted, measured):
         with pytest.raises(BadFile, match="p has no events"):
