@@ -60,13 +60,12 @@ class _Page:
 
     def print_sides(self) -> None:
         sides = self.found.predicted, self.found.measured
-        ran = [_ran(side) for side in sides]
-        if ran[0] and ran[0] == ran[1]:
-            self._print(ran[0], style="bold")
-            ran = ["", ""]
-        for label, side, what in zip(self.names, sides, ran, strict=True):
-            device = f"{side.environment.device}, torch {side.environment.torch_rules}"
-            self._paragraph(label, ["; ".join(part for part in (side.name, what, device) if part)])
+        facts = [_facts(side) for side in sides]
+        shared = [one for one, other in zip(*facts, strict=True) if one and one == other]
+        if shared:
+            self._print("; ".join(shared), style="bold")
+        for label, side, known in zip(self.names, sides, facts, strict=True):
+            self._paragraph(label, ["; ".join([side.name, *(fact for fact in known if fact and fact not in shared)])])
         if self.found.differ:
             self._paragraph("differ in", ["; ".join(self.found.differ)])
 
@@ -151,21 +150,23 @@ class _Page:
             self._paragraph("marks", marks)
         self._paragraph("not known", self.found.notes or ["nothing"])
 
+    def _side(self, which: int) -> str:
+        name = self.names[which]
+        return f"what was {name}" if name in ("predicted", "measured") else f"the {name}"
+
     def _only(self, which: int) -> str:
         name = self.names[which]
         return name if name in ("predicted", "measured") else f"in the {name}"
 
     def _print_parts(self, title: str, parts: Sequence[Part]) -> None:
         shown = [part for part in parts if part.at_peak.difference or part.over_run.difference]
-        known = not parts or parts[0].at_peak.difference is not None
-        if not shown and known:
+        unknown = [which for which in (0, 1) if _lacks(parts, which)]
+        if unknown:
+            self.console.print()
+            self._print(f"by {title}: not known of {' and '.join(self._side(which) for which in unknown)}")
+        if not shown:
             return
         self.console.print()
-        if not known:
-            self._print(
-                f"by {title}: not known {'where it was measured' if self.names[1] == 'measured' else 'of both'}"
-            )
-            return
         table = _table(f"peak by {title}", *self.names, "difference", "in all allocated")
         room = self.console.width - _COLUMNS
         for part in shown[:_PARTS]:
@@ -227,10 +228,15 @@ class _Page:
         self.console.print(Text(self.glyphs.clean(text), style=style))
 
 
-def _ran(side: SideFacts) -> str:
-    """What a side ran, as far as its file says."""
+def _facts(side: SideFacts) -> tuple[str, str, str]:
+    """What a side ran, as far as its file says, and on what."""
     scenario = in_words(side.scenario) if side.scenario is not None else ""
-    return "; ".join(part for part in (side.subject, scenario) if part)
+    return side.subject, scenario, f"{side.environment.device}, torch {side.environment.torch_rules}"
+
+
+def _lacks(parts: Sequence[Part], which: int) -> bool:
+    """Whether a side knows none of these names."""
+    return not parts or any((part.at_peak.predicted, part.at_peak.measured)[which] is None for part in parts)
 
 
 def _place(residual: Residual) -> str:

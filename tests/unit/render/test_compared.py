@@ -88,15 +88,15 @@ def test_sizes_levels_and_split():
 
 def test_what_is_not_known_is_said():
     page = shown(compared(recording(), recording(measured=True, known=False)))
-    assert "by category: not known where it was measured" in page
-    assert "by module: not known where it was measured" in page
+    assert "by category: not known of what was measured" in page
+    assert "by module: not known of what was measured" in page
     assert "m.tonnage does not say: categories, operators, modules" in page
 
 
 def test_two_predictions_are_the_first_and_the_second():
     page = shown(compared(recording(extra=1024), recording()))
     assert "only in the first: aten.mm.default in" in page
-    assert page.startswith("first        p.tonnage; T4, torch 2.13.0\n")
+    assert page.startswith("T4, torch 2.13.0\nfirst        p.tonnage\n")
     assert "verdict" not in page and "measured" not in page
 
 
@@ -117,7 +117,7 @@ def test_what_both_ran_is_said_once():
     one = Side(recording(), "p", "gpt2", Scenario(batch=8))
     other = Side(recording(), "q", "gpt2", Scenario(batch=8))
     page = shown(compare_sides(one, other))
-    assert page.startswith("gpt2; inference, batch 8, fp32\n")
+    assert page.startswith("gpt2; inference, batch 8, fp32; T4, torch 2.13.0\nfirst        p\nsecond       q\n")
     assert page.count("gpt2") == 1
 
 

@@ -47,7 +47,7 @@ def compare_sides(predicted: Side, measured: Side, *, tolerance: float | None = 
     differ = require_same_run(predicted, measured)
     stretches = Stretches.of(predicted, measured)
     matching = match(predicted, measured, stretches)
-    instant = same_instant(predicted, measured, matching.equal)
+    instant = same_instant(predicted, measured, matching.in_order)
     alive = predicted.alive_at(instant[0]), measured.alive_at(instant[1])
     match_beyond_marks(predicted, measured, matching, alive)
     elsewhere = _elsewhere(predicted, measured, instant)

@@ -14,20 +14,20 @@ from tonnage.analyses.comparison.sides import Side
 Pair = tuple[int, int]
 
 
-def same_instant(predicted: Side, measured: Side, equal: Sequence[Pair]) -> Pair:
-    """The events of both sides at the peak of the side that has the higher one; `equal` are aligned allocations.
+def same_instant(predicted: Side, measured: Side, aligned: Sequence[Pair]) -> Pair:
+    """The events of both sides at the peak of the side that has the higher one; `aligned` are allocations.
 
     The other side's event is the one with the most allocated between the allocations that both sides have.
     """
     if predicted.requested[predicted.peak_at] >= measured.requested[measured.peak_at]:
-        return predicted.peak_at, _counterpart(predicted, measured, equal)
-    return _counterpart(measured, predicted, [(theirs, ours) for ours, theirs in equal]), measured.peak_at
+        return predicted.peak_at, _counterpart(predicted, measured, aligned)
+    return _counterpart(measured, predicted, [(theirs, ours) for ours, theirs in aligned]), measured.peak_at
 
 
-def _counterpart(side: Side, other: Side, equal: Sequence[Pair]) -> int:
+def _counterpart(side: Side, other: Side, aligned: Sequence[Pair]) -> int:
     """The event of `other` that stands for the peak of `side`."""
-    births = [side.births[number] for number, _ in equal]
+    births = [side.births[number] for number, _ in aligned]
     at = bisect_right(births, side.peak_at)
-    begin = other.births[equal[at - 1][1]] if at else 0
-    end = other.births[equal[at][1]] if at < len(equal) else len(other.recording.ledger)
+    begin = other.births[aligned[at - 1][1]] if at else 0
+    end = other.births[aligned[at][1]] if at < len(aligned) else len(other.recording.ledger)
     return other.highest(begin, max(end, begin + 1))

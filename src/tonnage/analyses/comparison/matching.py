@@ -1,16 +1,19 @@
 """Which allocation of one side is which of the other.
 
-Between marks that both sides have, the sizes in the order of allocation are aligned; where both name their operators
-alike, first the sizes together with operator and module, then what is left between. Of what stays alone, equal sizes
-between the same marks are the same allocations in another order; what is left in the same gap and by the same operator,
-or in equal number, is one of another size; the rest one side has alone. Only what lives long is looked for beyond the
-marks: on a CPU the weights are there before the start, and on a card they are moved to it.
+Only allocations between the same marks are matched, in passes over what is still alone. Where both sides name operators
+alike: in order by size, operator and module; then what lasts by size, category and module; in order by operator and
+module, be the size another; in order by size; and at last equal sizes wherever they are. Where they do not: in order by
+size, equal sizes wherever they are, and in one gap as many as there are on both sides, as of another size. The rest one
+side has alone.
+
+Only what lives long is looked for beyond the marks: on a CPU the weights are there before the start, and on a card they
+are moved to it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,6 +22,10 @@ from tonnage.analyses.comparison.sides import Side
 from tonnage.ledger import Kind
 
 Pair = tuple[int, int]
+Key = Callable[[int], Hashable]
+"""What must be equal of two allocations."""
+Gap = tuple[int | None, Sequence[int], Sequence[int]]
+"""Allocations of both sides between two pairs, and the predicted one of the pair before."""
 
 
 @dataclass
@@ -36,6 +43,10 @@ class Matching:
     only_predicted: list[int] = field(default_factory=list)
     only_measured: list[int] = field(default_factory=list)
     before: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def in_order(self) -> list[Pair]:
+        return sorted(self.equal + self.resized)
 
 
 @dataclass(frozen=True)
@@ -81,20 +92,15 @@ def match(predicted: Side, measured: Side, stretches: Stretches) -> Matching:
 
 def match_beyond_marks(predicted: Side, measured: Side, found: Matching, alive: tuple[set[int], set[int]]) -> None:
     """Pairs what was alone on both sides, is held at one instant, and is equal in size and category."""
-    both_know = predicted.knows_categories and measured.knows_categories
+    know = predicted.knows_categories and measured.knows_categories
 
-    def key(side: Side, number: int) -> tuple[int, str]:
-        return side.recording.ledger.sizes[number], side.category(number) if both_know else ""
+    def key(side: Side) -> Key:
+        sizes = side.recording.ledger.sizes
+        return lambda number: (sizes[number], side.category(number) if know else "")
 
-    waiting: dict[tuple[int, str], deque[int]] = defaultdict(deque)
-    for number in found.only_predicted:
-        if number in alive[0]:
-            waiting[key(predicted, number)].append(number)
-    pairs = [
-        (same.popleft(), number)
-        for number in found.only_measured
-        if number in alive[1] and (same := waiting[key(measured, number)])
-    ]
+    ours = [number for number in found.only_predicted if number in alive[0]]
+    theirs = [number for number in found.only_measured if number in alive[1]]
+    pairs = _first_with_first(ours, theirs, key(predicted), key(measured))
     found.reordered += pairs
     gone = {a for a, _ in pairs}, {b for _, b in pairs}
     found.only_predicted = [number for number in found.only_predicted if number not in gone[0]]
@@ -104,88 +110,103 @@ def match_beyond_marks(predicted: Side, measured: Side, found: Matching, alive: 
 def _match_stretch(
     predicted: Side, measured: Side, ours: Sequence[int], theirs: Sequence[int], found: Matching
 ) -> None:
-    pairs = _in_order(predicted, measured, ours, theirs, found.alike)
-    found.equal += pairs
-    gaps = list(_gaps(pairs, ours, theirs))
-    for before, _, right in gaps:
+    pairs: list[Pair] = []
+    gaps: list[Gap] = [(None, ours, theirs)]
+    for in_order, key in _PASSES_OF_ALIKE if found.alike else _PASSES:
+        our_key, their_key = key(predicted), key(measured)
+        if in_order:
+            aligned, gaps = _aligned(gaps, our_key, their_key)
+            pairs += aligned
+        else:
+            moved = _anywhere(gaps, our_key, their_key)
+            found.reordered += moved
+            gaps = _without(gaps, moved)
+    if not found.alike:
+        paired = [pair for _, left, right in gaps if len(left) == len(right) for pair in zip(left, right, strict=True)]
+        pairs += paired
+        gaps = _without(gaps, paired)
+    our_size, their_size = _size(predicted), _size(measured)
+    for a, b in pairs:
+        (found.equal if our_size(a) == their_size(b) else found.resized).append((a, b))
+    for before, left, right in gaps:
+        found.only_predicted += left
+        found.only_measured += right
         if before is not None:
             found.before.update(dict.fromkeys(right, before))
-    reordered = _equal_sizes(predicted, measured, gaps)
-    found.reordered += reordered
-    gone = {a for a, _ in reordered}, {b for _, b in reordered}
-    for _, left, right in gaps:
-        alone = [n for n in left if n not in gone[0]], [n for n in right if n not in gone[1]]
-        resized = _resized(predicted, measured, *alone, alike=found.alike)
-        found.resized += resized
-        paired = {a for a, _ in resized}, {b for _, b in resized}
-        found.only_predicted += [n for n in alone[0] if n not in paired[0]]
-        found.only_measured += [n for n in alone[1] if n not in paired[1]]
 
 
-def _in_order(predicted: Side, measured: Side, ours: Sequence[int], theirs: Sequence[int], alike: bool) -> list[Pair]:
-    if not alike:
-        return _aligned(ours, theirs, _size(predicted), _size(measured))
-    pairs = _aligned(ours, theirs, _size_and_place(predicted), _size_and_place(measured))
-    between = [
-        pair
-        for _, left, right in _gaps(pairs, ours, theirs)
-        for pair in _aligned(left, right, _size(predicted), _size(measured))
-    ]
-    return sorted(pairs + between)
-
-
-def _aligned(
-    ours: Sequence[int],
-    theirs: Sequence[int],
-    our_key: Callable[[int], Hashable],
-    their_key: Callable[[int], Hashable],
-) -> list[Pair]:
-    pairs = align([our_key(n) for n in ours], [their_key(n) for n in theirs])
-    return [(ours[i], theirs[j]) for i, j in pairs]
-
-
-def _size(side: Side) -> Callable[[int], Hashable]:
+def _size(side: Side) -> Key:
     return side.recording.ledger.sizes.__getitem__
 
 
-def _size_and_place(side: Side) -> Callable[[int], Hashable]:
+def _place(side: Side) -> Key:
+    return lambda number: (side.operator(number), side.path(number))
+
+
+def _size_and_place(side: Side) -> Key:
     sizes = side.recording.ledger.sizes
     return lambda number: (sizes[number], side.operator(number), side.path(number))
 
 
-def _gaps(
-    pairs: Sequence[Pair], ours: Sequence[int], theirs: Sequence[int]
-) -> Iterator[tuple[int | None, Sequence[int], Sequence[int]]]:
-    """What lies between `pairs` on both sides, with the predicted one of the pair before."""
-    i = j = 0
-    before = None
-    for a, b in pairs:
-        ends = a - ours[0], b - theirs[0]  # the numbers of one stretch follow each other
-        if (i, j) != ends:
-            yield before, ours[i : ends[0]], theirs[j : ends[1]]
-        i, j = ends[0] + 1, ends[1] + 1
-        before = a
-    if i < len(ours) or j < len(theirs):
-        yield before, ours[i:], theirs[j:]
+def _size_and_role(side: Side) -> Key:
+    """What lasts is the same whoever made it: a gradient may come from a product, or from the cast of one."""
+    sizes = side.recording.ledger.sizes
+
+    def key(number: int) -> Hashable:
+        category = side.category(number)
+        return (sizes[number], category, side.path(number)) if category not in _PASSING else (id(side), number)
+
+    return key
 
 
-def _equal_sizes(
-    predicted: Side, measured: Side, gaps: Sequence[tuple[int | None, Sequence[int], Sequence[int]]]
-) -> list[Pair]:
-    """Allocations of the same size in whatever gaps, first with first."""
-    waiting: dict[int, deque[int]] = defaultdict(deque)
-    for _, left, _ in gaps:
-        for number in left:
-            waiting[predicted.recording.ledger.sizes[number]].append(number)
-    sizes = measured.recording.ledger.sizes
+_PASSING = ("", "temporary", "workspace")
+
+_PASSES = ((True, _size), (False, _size))
+_PASSES_OF_ALIKE = (
+    (True, _size_and_place),
+    (False, _size_and_role),
+    (True, _place),
+    (True, _size),
+    (False, _size_and_place),
+    (False, _size),
+)
+"""In order or not, and by what."""
+
+
+def _aligned(gaps: Sequence[Gap], our_key: Key, their_key: Key) -> tuple[list[Pair], list[Gap]]:
+    """What is equal in order in each gap, and the gaps that are left between."""
+    pairs: list[Pair] = []
+    left_over: list[Gap] = []
+    for before, left, right in gaps:
+        i = j = 0
+        for a, b in align([our_key(n) for n in left], [their_key(n) for n in right]):
+            left_over.append((before, left[i:a], right[j:b]))
+            pairs.append((left[a], right[b]))
+            before, i, j = left[a], a + 1, b + 1
+        left_over.append((before, left[i:], right[j:]))
+    return pairs, [gap for gap in left_over if gap[1] or gap[2]]
+
+
+def _anywhere(gaps: Sequence[Gap], our_key: Key, their_key: Key) -> list[Pair]:
+    """Allocations of the same key in whatever gaps, first with first."""
+    return _first_with_first(
+        [number for _, left, _ in gaps for number in left],
+        [number for _, _, right in gaps for number in right],
+        our_key,
+        their_key,
+    )
+
+
+def _first_with_first(ours: Sequence[int], theirs: Sequence[int], our_key: Key, their_key: Key) -> list[Pair]:
+    waiting: dict[Hashable, deque[int]] = defaultdict(deque)
+    for number in ours:
+        waiting[our_key(number)].append(number)
+    return [(same.popleft(), number) for number in theirs if (same := waiting[their_key(number)])]
+
+
+def _without(gaps: Sequence[Gap], pairs: Sequence[Pair]) -> list[Gap]:
+    ours, theirs = {a for a, _ in pairs}, {b for _, b in pairs}
     return [
-        (waiting[sizes[number]].popleft(), number) for _, _, right in gaps for number in right if waiting[sizes[number]]
+        (before, [n for n in left if n not in ours], [n for n in right if n not in theirs])
+        for before, left, right in gaps
     ]
-
-
-def _resized(predicted: Side, measured: Side, left: Sequence[int], right: Sequence[int], *, alike: bool) -> list[Pair]:
-    """Of what is alone in one gap, the allocations that are the same but for their size."""
-    if not alike:
-        return list(zip(left, right, strict=True)) if len(left) == len(right) else []
-    pairs = align([predicted.operator(n) for n in left], [measured.operator(n) for n in right])
-    return [(left[i], right[j]) for i, j in pairs]

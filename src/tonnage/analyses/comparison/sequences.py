@@ -24,10 +24,10 @@ _NOWHERE = -(1 << 60)
 def align(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[int, int]]:
     """The positions of equal elements in both, in order.
 
-    >>> align("abcabba", "cbabac")
-    [(2, 0), (3, 2), (4, 3), (6, 4)]
-    >>> align([512, 1024, 512], [512, 512])
-    [(0, 0), (2, 1)]
+    >>> align([512, 1024, 2048, 512], [512, 2048, 4096, 512])
+    [(0, 0), (2, 1), (3, 3)]
+
+    Of several that would do, the first is taken where the rest does not speak against it.
     """
     shared = set(left) & set(right)
     ours = [index for index, element in enumerate(left) if element in shared]
@@ -37,26 +37,14 @@ def align(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[int
 
 
 def _align(left: list[Hashable], right: list[Hashable]) -> list[tuple[int, int]]:
-    tail = _common_end(left, right)
-    ends = len(left) - tail, len(right) - tail
+    ends = len(left), len(right)
     found: list[tuple[int, int]] = []
     at = 0, 0
     while at[0] < ends[0] and at[1] < ends[1]:
-        reached, runs = _search(left, right, at, ends)
+        at, runs = _search(left, right, at, ends)
         for i, j, length in runs:
             found += zip(range(i, i + length), range(j, j + length), strict=True)
-        at = reached
-    found += zip(range(ends[0], len(left)), range(ends[1], len(right)), strict=True)
     return found
-
-
-def _common_end(left: list[Hashable], right: list[Hashable]) -> int:
-    length = 0
-    for ours, theirs in zip(reversed(left), reversed(right), strict=False):
-        if ours != theirs:
-            break
-        length += 1
-    return length
 
 
 def _search(left: list[Hashable], right: list[Hashable], begin: Point, ends: Point) -> tuple[Point, list[Run]]:
