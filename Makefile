@@ -24,7 +24,7 @@ PIP := -m pip -qq --disable-pip-version-check install
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs tables counts bench clean
+.PHONY: help demo test lint format docs truth tables counts bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,9 @@ docs: $(READY)  ## Write the generated parts of docs/ anew
 	$(BIN)/python docs/commands_help.py
 	$(BIN)/python docs/closed_forms_table.py
 	$(BIN)/python docs/command_output.py
+
+truth: $(READY)  ## Every published measurement beside the prediction of its script; writes docs/accuracy.md
+	$(BIN)/python -m benchmarks.truth --write
 
 tables: $(TABLES_READY)  ## The published tables with the libraries of their month, to the printed digit
 	$(TABLES_VENV)/bin/python benchmarks/tables/tables.py --exact

@@ -21,7 +21,7 @@ from tonnage.cli import main
 from tonnage.errors import EXIT_NOT_DONE
 
 DOCS = Path(__file__).parent
-PAGES = ("closed-forms.md", "compare.md", "derivations.md", "params.md", "zh/params.md")
+PAGES = ("closed-forms.md", "compare.md", "derivations.md", "params.md", "snapshots.md", "zh/params.md")
 BLOCK = re.compile(r"^```text\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (?:.*\\\n)*.*\n", re.MULTILINE)
 TERMINAL = {"COLUMNS": "80", "NO_COLOR": "1"}

@@ -24,8 +24,7 @@ from tonnage.ledger import Ledger
 from tonnage.trace import Trace
 
 VERSION = 3
-MAGIC = b"tonnage recording "
-"""What a saved recording begins with."""
+_MAGIC = b"tonnage recording "
 
 PEAK = "peak"
 """In place of a mark: the most that was held at any time of the run."""
@@ -125,14 +124,14 @@ class Recording:
 
     def to_bytes(self) -> bytes:
         body = msgspec.msgpack.encode(self, enc_hook=_encode_array)
-        return MAGIC + str(VERSION).encode() + b"\n" + zlib.compress(body, 6)
+        return _MAGIC + str(VERSION).encode() + b"\n" + zlib.compress(body, 6)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, name: str = "recording") -> Recording:
         head, newline, body = data.partition(b"\n")
-        if not newline or not head.startswith(MAGIC):
+        if not newline or not head.startswith(_MAGIC):
             raise BadFile(f"{name} is not a tonnage recording", hint="save one with `tonnage weigh ... --save FILE`")
-        version = head[len(MAGIC) :]
+        version = head[len(_MAGIC) :]
         if not version.isdigit() or int(version) > VERSION:
             raise BadFile(
                 f"{name} has recording version {version.decode(errors='replace')}; this tonnage reads up to {VERSION}",
@@ -154,6 +153,15 @@ class Recording:
     def load(cls, path: str | os.PathLike[str]) -> Recording:
         """The recording in `path`; BadFile if it is damaged, newer than this tonnage, or something else."""
         return cls.from_bytes(read_file(Path(path)), name=str(path))
+
+
+def is_recording(path: str | os.PathLike[str]) -> bool:
+    """Whether the file at `path` begins as a saved recording does."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from tonnage.analyses.attention import Attention, account_attention
 from tonnage.analyses.known import Known
 from tonnage.analyses.place import Place, place_of
 from tonnage.ledger import Category
@@ -63,17 +64,22 @@ class Instant(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """The memory of one run."""
+    """The memory of one run; `attention` is None where none was computed."""
 
     peak: Peak
     instants: list[Instant]
+    attention: Attention | None = None
 
 
 def account_memory(recording: Recording, timeline: Timeline) -> Memory:
     """The memory of `recording`, whose ledger (at least one event) the allocator replayed as `timeline`."""
     start = _start(recording)
     at = _highest(timeline, start, len(recording.ledger))
-    return Memory(peak=_peak(recording, timeline, start, at), instants=_instants(recording, timeline, start))
+    return Memory(
+        peak=_peak(recording, timeline, start, at),
+        instants=_instants(recording, timeline, start),
+        attention=account_attention(recording, at),
+    )
 
 
 def _start(recording: Recording) -> int:

@@ -14,6 +14,7 @@ import click
 
 from tonnage import __version__
 from tonnage.cli.compare import compare
+from tonnage.cli.export import export
 from tonnage.cli.flops import flops
 from tonnage.cli.gpus import gpus
 from tonnage.cli.params import params
@@ -31,7 +32,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, structure, params, flops, compare, show, gpus):
+for command in (weigh, structure, params, flops, compare, show, export, gpus):
     tonnage.add_command(command)
 
 

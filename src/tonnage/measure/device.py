@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
-
-from torch import nn
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Protocol
 
 from tonnage.recording import Recording
+
+if TYPE_CHECKING:
+    from torch import nn  # memory snapshots, in this room too, are read without it
+    from typing_extensions import Self
 
 DEVICES = ("cuda", "cpu")
 """Each has a file of its name in this room, with the functions `recorder` and `environment`."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tonnage.pipeline.comparing import compare as compare
     from tonnage.pipeline.counting import count_at as count_at
     from tonnage.pipeline.counting import params as params
+    from tonnage.pipeline.exporting import export as export
     from tonnage.pipeline.structuring import structure as structure
     from tonnage.pipeline.weighing import weigh as weigh
     from tonnage.pipeline.working import flops as flops
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "compare": "comparing",
     "count_at": "counting",
+    "export": "exporting",
     "flops": "working",
     "params": "counting",
     "structure": "structuring",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tonnage.analyses.comparison import Comparison, Side, compare_sides
 from tonnage.errors import BadFile, BadOption
-from tonnage.recording import MAGIC, PEAK, CardMemory, Recording, read_file
+from tonnage.measure.snapshots import is_snapshot, read_snapshot
+from tonnage.recording import PEAK, CardMemory, Recording, is_recording
 from tonnage.report import Report, load_saved
 
 Source = str | os.PathLike[str] | Report | Recording
@@ -60,10 +61,9 @@ def _of_report(report: Report, name: str) -> Side:
 
 
 def _of_file(path: Path) -> Side:
-    data = read_file(path)
-    if data.startswith(MAGIC):
-        return Side(Recording.from_bytes(data, name=str(path)), str(path))
-    if data.startswith(_PICKLE):
+    if is_recording(path):
+        return Side(Recording.load(path), str(path))
+    if is_snapshot(path):
         return Side(_of_snapshot(path), str(path))
     reports = load_saved(path)
     if len(reports) > 1:
@@ -76,15 +76,9 @@ def _of_file(path: Path) -> Side:
 
 def _of_snapshot(path: Path) -> Recording:
     """The recording of a snapshot with what its segments say of the memory that the card's allocator held."""
-    from tonnage.measure.snapshots import read_snapshot  # imports torch by way of its package
-
     snapshot = read_snapshot(path)
     recording = snapshot.recording
     if snapshot.peak_reserved is None:
         return recording
     said = [CardMemory(mark, None, snapshot.reserved[at]) for mark, at in recording.ledger.mark_positions()]
     return replace(recording, card=[*said, CardMemory(PEAK, None, snapshot.peak_reserved)])
-
-
-_PICKLE = b"\x80"
-"""What every pickle begins with since protocol 2."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from tonnage.analyses.attention import Attention
 from tonnage.analyses.compute import Compute
 from tonnage.analyses.forms import ComputeForm, ParameterForm
 from tonnage.analyses.verdict import Verdict
@@ -68,6 +69,10 @@ def _print_page(console: Console, report: Report, glyphs: Glyphs, most: int) -> 
     paragraph(console, "peak", wrapped(console, instant, console.width - LABEL, most=2))
     console.print(Padding(ledger_table(report, glyphs, console.width - 2), (0, 0, 0, 2)))
     console.print()
+    if report.memory.attention is not None:
+        paragraph(
+            console, "attention", wrapped(console, _attention(report.memory.attention), console.width - LABEL, most=2)
+        )
     _print_verdict(console, report, glyphs)
     console.print()
     _print_remarks(console, report, glyphs, most)
@@ -103,6 +108,14 @@ def _work(compute: Compute) -> Iterator[str]:
     if compute.step_macs != compute.macs:
         backward = format_count(compute.backward.macs)
         yield f"{least}{format_count(compute.step_macs)} MACs in the step, backward {backward}"
+
+
+def _attention(attention: Attention) -> str:
+    kernels = ", ".join(f"{name} ({calls} calls)" for name, calls in attention.calls.items())
+    if not attention.most_scores_bytes:
+        return f"{kernels}: scores are never in memory"
+    at_peak, most = format_bytes(attention.scores_bytes), format_bytes(attention.most_scores_bytes)
+    return f"{kernels}: scores take {at_peak} at the peak, {most} at most"
 
 
 def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:

@@ -349,11 +349,13 @@ def broken(*path, value):
         broken("segments", 0, "blocks", value={}),
         broken("segments", 0, "address", value=None),
         broken("external_annotations", value=[{"time_us": "now"}]),
+        broken("tonnage", value={"device": 3}),
         snapshot([*freed(512), *freed(512)]),
     ],
     ids=[
         "list", "empty", "no-traces", "no-segments", "trace-of-numbers", "no-size", "negative", "huge", "text", "zero",
-        "half-a-frame", "no-frames", "no-blocks", "no-address", "annotation", "freed-twice",
+        "half-a-frame", "no-frames", "no-blocks", "no-address", "annotation", "environment",
+        "freed-twice",
     ],
 )  # fmt: skip
 def test_what_is_no_snapshot_is_a_bad_file(value):

@@ -6,14 +6,20 @@ import pickle
 from dataclasses import replace
 
 import pytest
+import torch
 
+from tests.virtual_history import HistoryOfVirtualCard
 from tonnage.errors import BadFile, BadOption
 from tonnage.ledger import Category, Ledger
+from tonnage.measure import nvml, recorder_for
 from tonnage.measure.snapshots import write_snapshot
-from tonnage.pipeline import compare
+from tonnage.pipeline import compare, weigh
 from tonnage.recording import Recording
 from tonnage.report import save_reports
+from tonnage.scenario import Scenario
 from tonnage.trace import Trace
+from tonnage.virtual import virtual_gpu
+from tonnage.workload import resolve, run
 
 MiB = 2**20
 
@@ -52,6 +58,32 @@ def test_a_snapshot_says_what_the_card_reserved(report, tmp_path):
     reserved = compare(report, tmp_path / "snapshot.pickle").tier("reserved")
     assert (reserved.measured_known, reserved.allocator_error) == ("measured", 0)
     assert reserved.figure.measured == 50 * MiB
+
+
+def test_a_run_that_was_measured_as_it_was_predicted(monkeypatch):
+    # GIVEN a virtual card in the place of a real one, measured as that is
+    monkeypatch.setattr(nvml, "process_bytes", lambda uuid: None)
+    monkeypatch.setattr(nvml, "driver_version", lambda: None)
+    module = torch.nn.Sequential(torch.nn.Linear(256, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 256))
+    options = {"inputs": ((torch.randn(64, 256),), {}), "mode": "training"}
+    models = []
+    with virtual_gpu("T4") as gpu:
+        HistoryOfVirtualCard(gpu, monkeypatch)
+        with recorder_for("cuda") as recorder:
+
+            def watch(model):
+                recorder.watch(model)
+                models.append(model)
+
+            scenario = Scenario(mode="training")
+            run(resolve(module), scenario, inputs=options["inputs"], mark=recorder.mark, watch=watch)
+    found = compare(weigh(module, gpu="T4", **options), recorder.recording)
+    # THEN the card's own figures are those that were predicted, at every mark, and so is every allocation
+    for tiers in [found.peak, *(moment.tiers for moment in found.moments)]:
+        assert [tier.figure.difference for tier in tiers[:3]] == [0, 0, 0]
+        assert [tier.measured_known for tier in tiers[:3]] == ["exact", "measured", "measured"]
+    assert found.residuals == [] and found.verdict.within
+    assert len(found.moments) == 9
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1, 2.0])

@@ -71,9 +71,9 @@ class Stretches:
         ]
 
     def deaths(self, side: Side, which: int) -> dict[int, int]:
-        """The stretch in which each allocation is freed; those alive at the end are not in it."""
+        """The stretch in which each allocation is freed, up to the last mark; what is alive then is not in it."""
         ledger = side.recording.ledger
-        edges = [0, *(bound[which] for bound in self.bounds), len(ledger)]
+        edges = [0, *(bound[which] for bound in self.bounds)]
         return {
             argument: number
             for number, (begin, end) in enumerate(pairwise(edges))

@@ -14,7 +14,7 @@ from tonnage.ledger import Kind
 Alive = tuple[set[int], set[int]]
 """What each side holds at the instant that is looked at."""
 NEVER = -1
-"""The stretch in which an allocation is freed that is alive at the end."""
+"""The stretch in which an allocation is freed that is alive at the last mark."""
 
 
 class _Name(NamedTuple):

@@ -1,16 +1,21 @@
-"""The environment of a snapshot: the settings of its allocator, and that it does not say which card it is of."""
+"""The environment of a snapshot: the settings of its allocator, and that PyTorch does not say which card it is of."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tonnage.allocator import Settings
-from tonnage.errors import BadOption
+from tonnage.errors import BadFile, BadOption
 from tonnage.recording import Environment
 from tonnage.units import MiB
 
 UNKNOWN = "unknown"
 """The libraries and the card of a snapshot, which says neither."""
+
+OURS = "tonnage"
+"""Where a snapshot of ours keeps its environment; the viewer passes it over."""
 
 _TEXT = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
@@ -31,6 +36,16 @@ def environment_of(device: int, alloc_conf: str) -> Environment:
         alloc_conf=alloc_conf,
         measured=True,
     )
+
+
+def environment_in(value: dict[str, Any], *, name: str) -> Environment | None:
+    """The environment that `tonnage export` wrote into the snapshot `value`; None where PyTorch wrote it."""
+    if OURS not in value:
+        return None
+    try:
+        return msgspec.convert(value[OURS], Environment)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise BadFile(f"{name} is damaged: {error}", hint="export it again") from None
 
 
 def settings_of(settings: dict[str, Any]) -> tuple[str, list[str]]:

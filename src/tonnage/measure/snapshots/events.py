@@ -123,7 +123,7 @@ def raw_snapshot(value: Any, *, name: str, device: int | None) -> RawSnapshot:
     traces = value["device_traces"]
     segments = _converted(value["segments"], list[Segment], f"{name}: segments")
     active = {number for number, trace in enumerate(traces) if trace} | {segment.device for segment in segments}
-    device = _chosen(active, device, name)
+    device = _chosen(active, device, name) if device is None or device >= len(traces) else device
     trace = traces[device] if device < len(traces) else []
     events = _converted(trace, list[Event], f"{name}: device_traces[{device}]")
     annotations = _converted(value.get("external_annotations", []), list[Annotation], f"{name}: external_annotations")

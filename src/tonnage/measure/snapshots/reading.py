@@ -14,7 +14,7 @@ from msgspec import Struct
 from tonnage.errors import BadFile
 from tonnage.ledger import Category, Column, Kind, Ledger
 from tonnage.measure.snapshots.before import Before, initially_alive
-from tonnage.measure.snapshots.environment import environment_of, settings_of
+from tonnage.measure.snapshots.environment import environment_in, environment_of, settings_of
 from tonnage.measure.snapshots.events import (
     ALLOC,
     ALLOCATED,
@@ -91,11 +91,15 @@ def snapshot_of(value: Any, *, name: str = "snapshot", device: int | None = None
     freed where the program let go of it (free_requested), which is what memory_allocated() counts. What allocations
     are is not in a real snapshot: all are TEMPORARY, unless `tonnage export` wrote their category.
     """
-    return _Reader(raw_snapshot(value, name=name, device=device), name).read()
+    read = SnapshotReader(raw_snapshot(value, name=name, device=device), name).read()
+    ours = environment_in(value, name=name)
+    if ours is not None:
+        read.recording.environment = ours
+    return read
 
 
-class _Reader:
-    """Goes through the events of one device once."""
+class SnapshotReader:
+    """Goes through the events of one device once; a recorder that knows more than the file extends it."""
 
     def __init__(self, raw: RawSnapshot, name: str) -> None:
         self.raw = raw
@@ -107,7 +111,8 @@ class _Reader:
         self.held = of_device(raw.segments) - sum(_change(event) for event in raw.events)
         self.peak_reserved = self.held
         self._least_reserved = self.held
-        self._alive: dict[int, int] = {}
+        self.alive: dict[int, int] = {}
+        self.place: tuple[int, int] | None = None
         self._streams: dict[tuple[int, tuple[int, int]], int] = {(0, (0, 0)): 0}
         self._gave_back = False
         self._let_go: int | None = None
@@ -119,11 +124,11 @@ class _Reader:
         annotations = deque(sorted(self.raw.annotations, key=lambda annotation: annotation.time_us))
         for event, stack in zip(self.raw.events, self.raw.stacks, strict=True):
             while annotations and annotations[0].time_us < event.time_us:
-                self._mark(annotations.popleft().title)
-            self._event(event, stack)
-        self._settle()
+                self.mark(annotations.popleft().title)
+            self.event(event, stack)
+        self.settle()
         for annotation in annotations:
-            self._mark(annotation.title)
+            self.mark(annotation.title)
         complete = self._least_reserved >= 0
         return Snapshot(
             device=self.raw.device,
@@ -136,16 +141,16 @@ class _Reader:
 
     def _begin(self, before: Sequence[Before]) -> None:
         for block in before:
-            self._alive[block.address] = self._alloc(block.size, block.stream, block.pool, block.stack)
+            self.alive[block.address] = self._alloc(block.size, block.stream, block.pool, block.stack)
         if before and self.raw.events:
-            self._mark(BEGIN)
+            self.mark(BEGIN)
 
-    def _event(self, event: Event, stack: Any) -> None:
+    def event(self, event: Event, stack: Any) -> None:
         if event.action in GIVEN_BACK:
             self._gave_back = True
             self._hold(_change(event))
             return
-        self._settle()
+        self.settle()
         if event.action in (FREE_REQUESTED, FREE_COMPLETED):
             self._free(event)
             return
@@ -155,7 +160,7 @@ class _Reader:
         elif event.action == ALLOC:
             self._lost_free(event.addr)
             number = self._alloc(event.size, event.stream, event.pool_id, stack, event.category)
-            self._alive[event.addr] = number
+            self.alive[event.addr] = number
         elif event.action == OOM:
             at = len(self.ledger) - 1
             self.out_of_memory.append(OutOfMemoryEvent(at=at, tried_bytes=event.size, free_bytes=event.device_free))
@@ -164,13 +169,15 @@ class _Reader:
         if not size:
             raise BadFile(f"{self.name} has an allocation of no bytes", hint=HINT)
         number = self._streams.setdefault((stream, pool), len(self._streams))
-        made = self.ledger.alloc(size, stream=number, op=self.stacks.op(stack), category=_category(category))
+        made = self.ledger.alloc(
+            size, stream=number, op=self.stacks.op(stack, self.place), category=_category(category)
+        )
         self._note()
         return made
 
     def _free(self, event: Event) -> None:
         """Frees where the program lets go; the completion follows at once, or when other streams are done."""
-        number = self._alive.pop(event.addr, None)
+        number = self.alive.pop(event.addr, None)
         if number is not None:
             self.ledger.free(number)
             self._note()
@@ -181,7 +188,7 @@ class _Reader:
 
     def _lost_free(self, address: int) -> None:
         """An address that is handed out again was given back, whether the history says so or not."""
-        number = self._alive.pop(address, None)
+        number = self.alive.pop(address, None)
         if number is not None:
             self._unseen_frees += 1
             self.ledger.free(number)
@@ -192,7 +199,7 @@ class _Reader:
         self.peak_reserved = max(self.peak_reserved, self.held)
         self._least_reserved = min(self._least_reserved, self.held)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Segments went back to the driver: empty_cache(), or the allocator doing the same to find memory."""
         if self._gave_back:
             self._gave_back = False
@@ -200,8 +207,8 @@ class _Reader:
             self.ledger.note(Kind.EMPTY_CACHE)
             self._note()
 
-    def _mark(self, name: str) -> None:
-        self._settle()
+    def mark(self, name: str) -> None:
+        self.settle()
         self.ledger.mark(name)
         self.stacks.mark(name)
         self._note()

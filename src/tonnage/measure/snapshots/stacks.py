@@ -70,19 +70,27 @@ class StackReader:
         self._numbers = {ROOT: ROOT}
         self._read: dict[int, tuple[Any, Op | None]] = {}
         self._known: dict[tuple[int, ...], Op | None] = {}
-        self._last: Any = None
+        self._last: tuple[Any, tuple[int, int] | None] | None = None
 
     def mark(self, name: str) -> None:
         self.trace.marks.append(Mark(name, len(self.trace.ops)))
 
-    def op(self, stack: Any) -> int:
-        """The number of the operator that `stack` belongs to; NO_OP where there is none or it says nothing."""
+    def op(self, stack: Any, place: tuple[int, int] | None = None) -> int:
+        """The number of the operator that `stack` belongs to; NO_OP where there is none or it says nothing.
+
+        `place` is the module and the phase where they are known better than from the stack; then an allocation without
+        a stack belongs to an operator without a name.
+        """
         operator = self._operator(stack) if stack else None
         if operator is None:
             self.unknown += 1
-            return NO_OP
-        if stack is not self._last:
-            self._last = stack
+            if place is None:
+                return NO_OP
+            operator = _NAMELESS
+        if place is not None:
+            operator = operator._replace(module=place[0], phase=place[1])
+        if self._last is None or stack is not self._last[0] or place != self._last[1]:
+            self._last = stack, place
             self.trace.ops.append(operator)
         return len(self.trace.ops) - 1
 
@@ -116,6 +124,9 @@ class StackReader:
             path = "" if frame.filename == MODEL else frame.filename
             self.trace.modules.append(Module(path, frame.name))
         return self._numbers[frame.line]
+
+
+_NAMELESS = Op("", ROOT, _SETUP, (), ())
 
 
 def _frame(filename: str, line: int, name: str) -> dict[str, Any]:

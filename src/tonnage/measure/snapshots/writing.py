@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tonnage.allocator import Block, CachingAllocator, Settings
 from tonnage.ledger import Category, Kind
+from tonnage.measure.snapshots.environment import OURS
 from tonnage.measure.snapshots.events import (
     ALLOC,
     FREE_COMPLETED,
@@ -89,6 +92,7 @@ class _Writer:
             "device_traces": [self.events],
             "allocator_settings": self._allocator_settings(),
             "external_annotations": self.annotations,
+            OURS: msgspec.to_builtins(self.recording.environment),
         }
 
     def _alloc(self, number: int, time: int) -> None:
@@ -184,9 +188,19 @@ def _last(time: int) -> dict[str, Any]:
     """The event that taking a snapshot leaves.
 
     It carries the category "unknown" because the viewer stops with an error where categories are named and that one
-    never is (torch/utils/viz/MemoryViz.js: annotate_snapshot adds it to a list it misspells).
+    never is (torch/utils/viz/MemoryViz.js: annotate_snapshot adds it to a list it misspells). The viewer shows this
+    event first.
     """
-    return {"action": SNAPSHOT, "addr": 0, "size": 0, "stream": 0, "time_us": time, "category": "unknown"}
+    stack = [{"filename": "tonnage", "line": 0, "name": "the end of the recording"}]
+    return {
+        "action": SNAPSHOT,
+        "addr": 0,
+        "size": 0,
+        "stream": 0,
+        "time_us": time,
+        "frames": stack,
+        "category": "unknown",
+    }
 
 
 def _without(begin: int, end: int, others: frozenset[Stretch]) -> Iterator[tuple[int, int]]:

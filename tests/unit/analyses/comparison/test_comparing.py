@@ -293,10 +293,15 @@ class TestResiduals:
         assert (found.events.equal, found.events.in_another_order) == (1, 1)
 
     def test_what_is_freed_between_other_marks(self, predicted, measured):
-        predicted.mark("start").new(512, "a").free("a").mark("forward done")
-        measured.mark("start").new(512, "a").mark("forward done").free("a")
+        predicted.mark("start").new(512, "a").free("a").mark("forward done").mark("end")
+        measured.mark("start").new(512, "a").mark("forward done").free("a").mark("end")
         (residual,) = compare_sides(predicted.side(), measured.side()).residuals
         assert (residual.kind, residual.at_peak) == ("freed elsewhere", 0)
+
+    def test_what_is_freed_after_the_last_mark_is_no_difference(self, predicted, measured):
+        predicted.mark("start").new(512, "a").mark("end").free("a")
+        measured.mark("start").new(512, "a").mark("end")
+        assert compare_sides(predicted.side(), measured.side()).residuals == []
 
     def test_peaks_of_different_steps_are_compared_in_the_same(self, predicted, measured):
         # GIVEN two steps of 8 MiB; the card takes 2 MiB more in the second, the prediction 1 MiB in the first

@@ -1,29 +1,17 @@
-"""Published measurements, to the byte: each script as its author ran it, on the virtual card instead of the real one.
-
-`published.jsonl` holds the rows with their sources. Nothing here is tuned to a row: a script is what the row says was
-run, and the only card and version it names are the row's.
-"""
+"""What the weights of a model take once they are on the card, as transformers' Trainer published it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
 import tonnage
+from benchmarks.truth.rows import Predicted, Row, predicted
 from tonnage.workload.libraries import load
 
-pytest.importorskip("transformers")
 transformers = load("transformers")
-
-ROWS = {
-    row["id"]: row
-    for row in map(json.loads, Path(__file__).with_name("published.jsonl").read_text(encoding="utf-8").splitlines())
-}
 
 ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -71,50 +59,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS.values() if row["group"] == "hf_trainer_init"], ids=lambda r: r["id"]
-)
-def test_weights_on_the_card(row: dict) -> None:
+def run(row: Row) -> Predicted:
     with tonnage.virtual_gpu("A100") as gpu:
         with gpu.host():
-            model = MODELS[row["id"]]()
+            model = MODELS[row.id]()
         before = torch.cuda.memory_allocated()
         model.to("cuda")
-        assert torch.cuda.memory_allocated() - before == row["value_bytes"]
-
-
-def two_linears() -> tuple[int, int]:
-    """pytorch#74443: allocated after the forward pass and after backward."""
-    model = nn.Sequential(nn.Linear(1024, 1024, bias=False), nn.Linear(1024, 1024, bias=False)).cuda()
-    x = torch.rand(4, 256, 1024).cuda()
-    y = model(x).sum()
-    forward = torch.cuda.memory_allocated()
-    y.backward()
-    return forward, torch.cuda.memory_allocated()
-
-
-def test_two_linears_before_workspaces_were_counted() -> None:
-    with tonnage.virtual_gpu("V100", torch_version="1.13"):
-        forward, backward = two_linears()
-    assert forward == ROWS["pt-74443-a"]["value_bytes"]
-    assert backward == ROWS["pt-74443-b"]["value_bytes"]
-
-
-def test_the_workspace_that_stays() -> None:
-    with tonnage.virtual_gpu("A10G", torch_version="2.0.0"):
-
-        def forward() -> None:
-            model = nn.Linear(1, 1, device="cuda")
-            model(torch.randn(1, 1, device="cuda"))
-
-        forward()
-        torch.cuda.synchronize()
-        assert torch.cuda.memory_allocated() == ROWS["pt-95668"]["value_bytes"]
-    with tonnage.virtual_gpu("A10G", torch_version="1.13"):
-        forward()
-        assert torch.cuda.memory_allocated() == 0, "the row's note: torch 1.13 printed 0"
-
-
-def test_every_row_is_run() -> None:
-    other = {"pt-74443-a", "pt-74443-b", "pt-95668"}
-    assert set(ROWS) == set(MODELS) | other
+        return predicted(gpu, allocated=torch.cuda.memory_allocated() - before)
