@@ -87,7 +87,7 @@ class _Page:
         for tier in self.found.peak:
             levels.add_row(tier.name, *_figures(tier.figure))
             if tier.figure.difference is not None:
-                split.add_row(tier.name, *map(_signed, _errors(tier)))
+                split.add_row(tier.name, *_errors(tier))
         for table in (levels, split):
             self.console.print()
             self.console.print(table)
@@ -127,7 +127,7 @@ class _Page:
         for moment in self.found.moments:
             differences = [tier.figure.difference for tier in moment.tiers]
             if any(differences):
-                table.add_row(self.glyphs.clean(moment.name), *map(_signed, differences))
+                table.add_row(self.glyphs.clean(moment.name), *map(_signed_or_unknown, differences))
         equal = len(self.found.moments) - table.row_count
         self.console.print()
         if table.row_count:
@@ -200,14 +200,14 @@ class _Page:
 
     def _rest(self, rest: Rest) -> str:
         elsewhere = self.found.elsewhere
-        unknown = self.found.tier("reserved").allocator_error is None if len(self.found.peak) > 2 else False
+        unknown = any(tier.name == "reserved" and tier.allocator_error is None for tier in self.found.peak)
         return _REST[rest.kind].format(
             instant=elsewhere.instant if elsewhere else "",
             unknown=", and the allocator's own error" if unknown else "",
         )
 
     def _entry(self, nbytes: int, text: str) -> None:
-        lines = wrapped(self.console, self.glyphs.clean(text), self.console.width - _AMOUNT - 2, most=3)
+        lines = wrapped(self.console, self.glyphs.clean(text), self.console.width - _AMOUNT - 2, most=4)
         for number, line in enumerate(lines):
             amount = _signed(nbytes) if number == 0 else ""
             self.console.print(Text(f"{amount:>{_AMOUNT}}  {line}"))
@@ -251,8 +251,10 @@ def _since(residual: Residual) -> str:
     return f"after the mark {residual.since!r}" if residual.since else "at the very beginning"
 
 
-def _errors(tier: Tier) -> tuple[int | None, int | None, int | None]:
-    return tier.event_error, tier.allocator_error, tier.outside_error
+def _errors(tier: Tier) -> tuple[str, str, str]:
+    """Whose mistake how much is; "" for what a level has none of."""
+    allocator = "" if tier.name == "requested" else _signed_or_unknown(tier.allocator_error)
+    return _signed(tier.event_error), allocator, _signed(tier.outside_error)
 
 
 def _figures(figure: Figure) -> Iterator[str]:
@@ -272,6 +274,10 @@ def _signed(nbytes: int | None) -> str:
     if not nbytes:
         return "" if nbytes is None else "0"
     return f"{'+' if nbytes > 0 else ''}{format_bytes(nbytes)}"
+
+
+def _signed_or_unknown(nbytes: int | None) -> str:
+    return "not known" if nbytes is None else _signed(nbytes)
 
 
 def _off(figure: Figure) -> str:

@@ -93,6 +93,14 @@ def test_what_is_not_known_is_said():
     assert "m.tonnage does not say: categories, operators, modules" in page
 
 
+def test_an_allocator_error_that_is_not_known_is_no_zero():
+    measured = recording(measured=True)
+    measured.card.clear()
+    lines = shown(compared(recording(), measured)).splitlines()
+    assert [line.split() for line in lines if line.startswith("reserved")][1] == ["reserved", "0", "not", "known"]
+    assert "other code, and the allocator's own error" in " ".join(" ".join(lines).split())
+
+
 def test_two_predictions_are_the_first_and_the_second():
     page = shown(compared(recording(extra=1024), recording()))
     assert "only in the first: aten.mm.default in" in page

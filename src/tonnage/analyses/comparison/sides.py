@@ -12,6 +12,7 @@ from itertools import accumulate
 from tonnage.allocator import Settings, Timeline
 from tonnage.analyses.fit import replay_without_limit
 from tonnage.analyses.memory import START
+from tonnage.errors import BadOption
 from tonnage.ledger import NO_OP, Category, Column, Kind
 from tonnage.recording import PEAK, CardMemory, Recording
 from tonnage.scenario import Scenario
@@ -49,7 +50,11 @@ class Side:
 
     @cached_property
     def settings(self) -> Settings:
-        return Settings.parse(self.recording.environment.alloc_conf)
+        """BadOption for settings whose allocator is not simulated."""
+        try:
+            return Settings.parse(self.recording.environment.alloc_conf)
+        except BadOption as error:
+            raise BadOption(f"{self.name}: {error.message}", hint="record it with other allocator settings") from None
 
     @cached_property
     def timeline(self) -> Timeline:

@@ -363,6 +363,11 @@ class TestScenarios:
         with pytest.raises(BadOption, match="m was measured and p predicted"):
             compare_sides(self.of(measured, "m"), self.of(predicted, "p"))
 
+    def test_an_allocator_that_is_not_simulated(self, predicted, measured, environment):
+        measured.recording.environment = environment(measured=True, alloc_conf="backend:cudaMallocAsync")
+        with pytest.raises(BadOption, match="m: allocator settings: backend:cudaMallocAsync is not modelled"):
+            compare_sides(self.of(predicted, "p"), self.of(measured, "m"))
+
     def test_nothing_happened(self, predicted, measured):
         with pytest.raises(BadFile, match="p has no events"):
             compare_sides(predicted.side("p"), measured.side("m"))
