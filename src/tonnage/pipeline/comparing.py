@@ -38,16 +38,16 @@ def compare(
     if tolerance is not None and not 0 <= tolerance < 1:
         raise BadOption(f"a tolerance of {tolerance} makes no sense", hint="write a share, such as 0.02 for 2 %")
     progress("reading")
-    sides = _side(predicted, "predicted"), _side(measured, "measured")
+    sides = _side(predicted, "first"), _side(measured, "second")
     progress("replaying and aligning the events")
     return compare_sides(*sides, tolerance=tolerance)
 
 
-def _side(source: Source, name: str) -> Side:
+def _side(source: Source, which: str) -> Side:
     if isinstance(source, Recording):
-        return Side(source, name)
+        return Side(source, f"the {which} recording")
     if isinstance(source, Report):
-        return _of_report(source, name)
+        return _of_report(source, f"the {which} report")
     return _of_file(Path(source))
 
 

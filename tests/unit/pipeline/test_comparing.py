@@ -50,7 +50,9 @@ def test_reports_recordings_and_their_files(report, tmp_path):
             found = compare(predicted, other)
             assert found.verdict.within and found.residuals == []
             assert found.tier("reserved").figure.predicted == 50 * MiB
-    assert compare(report, report).predicted.scenario == report.scenario
+    both = compare(report, report)
+    assert both.predicted.scenario == report.scenario
+    assert (both.predicted.name, both.measured.name) == ("the first report", "the second report")
 
 
 def test_a_snapshot_says_what_the_card_reserved(report, tmp_path):
