@@ -19,7 +19,7 @@ from tonnage.virtual.storages import Place
 from tonnage.virtual.values import dtype_among
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -53,7 +53,7 @@ def as_device(device: Any) -> torch.device | None:
 class DeviceFace(TorchFunctionMode):
     """Makes `meta` tensors look like tensors on the card of `gpu`."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
+    def __init__(self, gpu: VirtualDevice) -> None:
         super().__init__()
         self.gpu = gpu
 

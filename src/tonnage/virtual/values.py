@@ -29,7 +29,7 @@ from tonnage.virtual import routing
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 aten = torch.ops.aten
 _CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def _initialises_weights() -> bool:
 class Values:
     """The shadows of one block, and the assumptions made where there is none."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
+    def __init__(self, gpu: VirtualDevice) -> None:
         self.gpu = gpu
         self.shadows: dict[int, torch.UntypedStorage] = {}
         self.invented: dict[int, str] = {}
