@@ -15,7 +15,7 @@ from torch import _tensor_str
 from tonnage.virtual.face import CUDA, HANDLERS, Args, DeviceFace, Kwargs, as_device
 from tonnage.virtual.legacy import TypeOnCard, type_on_card
 from tonnage.virtual.storages import Place
-from tonnage.virtual.values import small
+from tonnage.virtual.values import small, unrecorded
 
 Call = Callable[..., Any]
 
@@ -164,7 +164,8 @@ def _isfinite(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> Any:
     finite = func(*args, **kwargs)
     values = face.gpu.values
     if finite.device.type == "meta" and values.known(finite) is None and small(finite):
-        values.learn(finite, torch.ones(finite.shape, dtype=torch.bool))
+        with unrecorded():
+            values.learn(finite, torch.ones(finite.shape, dtype=torch.bool))
     return finite
 
 
