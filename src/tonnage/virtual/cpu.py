@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -40,6 +40,7 @@ class VirtualCpu(VirtualDevice):
     """A CPU whose tensors carry no data, and whose memory has no end."""
 
     habits = CPU
+    recorder: _CpuRecorder
 
     def __init__(self) -> None:
         self._addresses: dict[int, int] = {}
@@ -62,10 +63,15 @@ class VirtualCpu(VirtualDevice):
         ref = self.storages.alive.get(storage._cdata)
         return 0 if ref is None or ref.number < 0 else self._addresses[ref.number]
 
+    def mark(self, name: str) -> None:
+        """Names this instant in the recording."""
+        self.recorder.let_go()
+        super().mark(name)
+
     def check_device(self, device: torch.device) -> None:
         """Any index will do, as for PyTorch."""
 
-    def new_recorder(self) -> Recorder:
+    def new_recorder(self) -> _CpuRecorder:
         return _CpuRecorder(self)
 
     def new_face(self) -> DeviceFace:
@@ -89,6 +95,15 @@ class VirtualCpu(VirtualDevice):
 
     def _install(self, patches: Patches) -> None:
         install_engine(self, patches)
+        get_rng_state = torch.random.get_rng_state
+        for module in (torch, torch.random):
+            patches.set(module, "get_rng_state", lambda: self._counted(get_rng_state()))
+
+    def _counted(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A real tensor that PyTorch made past the dispatcher: checkpointing keeps the state of the generator."""
+        storage = tensor.untyped_storage()
+        self.storages.add(storage, Place.CARD, self.allocate(storage.nbytes()))
+        return tensor
 
 
 class _CpuRecorder(Recorder):
@@ -96,16 +111,23 @@ class _CpuRecorder(Recorder):
 
     def __init__(self, device: VirtualDevice) -> None:
         super().__init__(device)
-        self._twins: weakref.WeakKeyDictionary[torch.UntypedStorage, torch.UntypedStorage] = weakref.WeakKeyDictionary()
+        self._twins: weakref.WeakValueDictionary[int, torch.UntypedStorage] = weakref.WeakValueDictionary()
+        self._scalars: list[int] = []
+        self._met: Callable[[], torch.Tensor | None] = lambda: None
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        self.let_go()
         if func in _GIVES_DATA and not args[0].is_meta:
             return self._born_with_data(args[0])
-        args = [self._dataless(value) for value in args]
-        kwargs = {name: self._dataless(value) for name, value in kwargs.items()}
+        if not (all(map(_is_dataless, args)) and all(map(_is_dataless, kwargs.values()))):
+            args = [self._dataless(value) for value in args]
+            kwargs = {name: self._dataless(value) for name, value in kwargs.items()}
         if _makes_from_nothing(func):
-            kwargs["device"] = META
-        return super().run(func, args, kwargs)
+            kwargs = {**kwargs, "device": META}
+        out = super().run(func, args, kwargs)
+        if self._scalars and isinstance(out, torch.Tensor):
+            self._met = weakref.ref(out)
+        return out
 
     def _plan(self, func: Any) -> Plan:
         plan = super()._plan(func)
@@ -117,8 +139,20 @@ class _CpuRecorder(Recorder):
         return plan
 
     def _take(self, sizes: Iterable[int], taken: list[tuple[int, int]]) -> None:
-        """What is taken for a call and is no part of its kernel: numbers that were made tensors."""
-        taken += [(nbytes, self.gpu.allocate(nbytes)) for nbytes in sizes]
+        """Takes numbers that are made tensors; they outlive the call, for autograd may keep them."""
+        self._scalars += [self.gpu.allocate(nbytes) for nbytes in sizes]
+
+    def let_go(self) -> None:
+        """After a call: numbers that were made tensors die, but for one that the node of what was made has kept."""
+        if not self._scalars:
+            return
+        made = self._met()
+        kept = getattr(made.grad_fn, "_saved_other", None) if made is not None else None
+        if kept is not None and not kept.is_meta:
+            self.gpu.storages.add(kept.untyped_storage(), Place.CARD, self._scalars.pop())
+        for number in self._scalars:
+            self.gpu.free(number)
+        self._scalars.clear()
 
     def _dataless(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -132,9 +166,9 @@ class _CpuRecorder(Recorder):
     def _twin_of(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor without data that stands for a real one from before the block, whose memory is not counted."""
         real = tensor.untyped_storage()
-        storage = self._twins.get(real)
+        storage = self._twins.get(real._cdata)  # which keeps the real one alive, as its values
         if storage is None:
-            storage = self._twins[real] = self._twin_storage(real, counted=False)
+            storage = self._twins[real._cdata] = self._twin_storage(real, counted=False)
         return _view(storage, tensor)
 
     def _born_with_data(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -174,6 +208,13 @@ class _CpuFace(DeviceFace):
                 hint="name a card with --gpu, or take the device from the model's inputs",
             )
         return super().move(tensor, device, args, kwargs)
+
+
+def _is_dataless(value: Any) -> bool:
+    """Whether an argument needs nothing done to it. A list is never: what is in it would have to be looked at."""
+    if isinstance(value, torch.Tensor):
+        return value.is_meta
+    return not isinstance(value, (list, tuple, torch.device))
 
 
 @cache

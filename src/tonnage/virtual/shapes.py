@@ -179,7 +179,7 @@ def _layer_norm(tensor: Tensor, normalized: Sequence[int], weight: Any, bias: An
     return _like(tensor, tensor.dtype), *statistics
 
 
-def batch_norm(
+def _batch_norm(
     tensor: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float
 ) -> Any:
     """The statistics that are kept for backward are fp32, whether of the batch or those that were running."""
@@ -242,7 +242,7 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
     aten._softmax.out: _softmax,
     aten.zeros_like.default: _zeros_like,
     aten.native_layer_norm.default: _layer_norm,
-    aten.native_batch_norm.default: batch_norm,
+    aten.native_batch_norm.default: _batch_norm,
     aten.mish_backward.default: _mish_backward,
     **({aten._grouped_mm.default: _grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
 }

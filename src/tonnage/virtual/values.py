@@ -261,13 +261,14 @@ class Values:
     @contextmanager
     def _private_random(self) -> Iterator[None]:
         """The card's own random state, so that the host's stays as it is."""
-        before = torch.get_rng_state()
-        torch.set_rng_state(self._random)
+        generator = torch.default_generator
+        before = generator.get_state()
+        generator.set_state(self._random)
         try:
             yield
         finally:
-            self._random = torch.get_rng_state()
-            torch.set_rng_state(before)
+            self._random = generator.get_state()
+            generator.set_state(before)
 
     # Crossing between host and card -------------------------------------------------------------------------------
 
