@@ -16,9 +16,11 @@ from typing import Any
 import torch
 
 from tonnage.errors import CannotRecord
+from tonnage.gpus import MemoryRange
 from tonnage.ledger import Category
 from tonnage.recording import Environment
 from tonnage.tracking.patches import Patches
+from tonnage.units import MiB
 from tonnage.virtual.device import VirtualDevice
 from tonnage.virtual.face import META, Args, Call, DeviceFace, Kwargs
 from tonnage.virtual.kernels.cpu import CPU
@@ -33,6 +35,9 @@ ALIGNMENT = 64
 _CROSSES_TO_HOST = (aten._to_copy.default, aten.copy_.default)
 _GIVES_DATA = (aten.lift_fresh.default, aten.lift.default)
 """What `torch.tensor(data)` ends with: its tensor was filled where no dispatcher is."""
+CONTEXT = MemoryRange(low=150 * MiB, high=1024 * MiB, typical=400 * MiB)
+"""The resident set without PyTorch's tensors: Python, the code of libraries, what kernels and threads take. Assumed, by
+what a process holds that has imported torch (about 230 MiB on Linux) and transformers; no source."""
 _SCALARS = {bool: 1, int: 8, float: 8, complex: 16}
 
 
@@ -84,9 +89,9 @@ class VirtualCpu(VirtualDevice):
             compute_capability=(0, 0),
             sm_count=0,
             total_memory=0,
-            context_bytes=0,
-            context_bytes_low=0,
-            context_bytes_high=0,
+            context_bytes=CONTEXT.typical,
+            context_bytes_low=CONTEXT.low,
+            context_bytes_high=CONTEXT.high,
             torch_rules=torch.__version__.partition("+")[0],
             torch_running=str(torch.__version__),
             python=platform.python_version(),
