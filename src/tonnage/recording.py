@@ -2,7 +2,7 @@
 
 A saved recording is one file: a header line with the version, then zlib-compressed MessagePack. Versions:
 1 the first; 2 modules say what they are, and calls and marks are in the trace; 3 what the process held at its marks,
-and the type of the device.
+and what the card's own allocator said there, and the type of the device.
 """
 
 from __future__ import annotations
@@ -63,6 +63,21 @@ class ProcessMemory:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class CardMemory:
+    """What the card's own caching allocator said at the mark `mark`: only a measured recording has it.
+
+    The bytes of torch.cuda.memory_allocated() and memory_reserved(), and the most of each since the CardMemory before
+    (None: nobody looked), which is what max_memory_allocated() says where peaks are reset at every mark.
+    """
+
+    mark: str
+    allocated: int
+    reserved: int
+    peak_allocated: int | None = None
+    peak_reserved: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """The card and the libraries that a recording stands for.
@@ -101,6 +116,7 @@ class Recording:
     assumptions: list[Assumption] = field(default_factory=list)
     not_counted: list[NotCounted] = field(default_factory=list)
     process: list[ProcessMemory] = field(default_factory=list)
+    card: list[CardMemory] = field(default_factory=list)
 
     def check(self) -> None:
         """Raises AssertionError unless ledger and trace fit together."""
