@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import all_cards as all_cards
     from tonnage.gpus import find_card as find_card
     from tonnage.pipeline import flops as flops
+    from tonnage.pipeline import measure as measure
     from tonnage.pipeline import params as params
     from tonnage.pipeline import structure as structure
     from tonnage.pipeline import weigh as weigh
@@ -28,6 +29,7 @@ _HOMES = {
     "all_cards": "tonnage.gpus",
     "find_card": "tonnage.gpus",
     "flops": "tonnage.pipeline",
+    "measure": "tonnage.pipeline",
     "params": "tonnage.pipeline",
     "structure": "tonnage.pipeline",
     "virtual_gpu": "tonnage.virtual",

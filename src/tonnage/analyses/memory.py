@@ -73,12 +73,13 @@ class Memory(Struct, frozen=True, kw_only=True):
 
 def account_memory(recording: Recording, timeline: Timeline) -> Memory:
     """The memory of `recording`, whose ledger (at least one event) the allocator replayed as `timeline`."""
-    start = _start(recording)
+    start = start_of(recording)
     at = _highest(timeline, start, len(recording.ledger))
     return Memory(peak=_peak(recording, timeline, start, at), instants=_instants(recording, timeline, start))
 
 
-def _start(recording: Recording) -> int:
+def start_of(recording: Recording) -> int:
+    """The event of the mark START, or the first."""
     return next((position for name, position in recording.ledger.mark_positions() if name == START), 0)
 
 

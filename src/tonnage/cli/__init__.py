@@ -15,6 +15,7 @@ import click
 from tonnage import __version__
 from tonnage.cli.flops import flops
 from tonnage.cli.gpus import gpus
+from tonnage.cli.measure import measure
 from tonnage.cli.params import params
 from tonnage.cli.show import show
 from tonnage.cli.structure import structure
@@ -30,7 +31,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, structure, params, flops, show, gpus):
+for command in (weigh, measure, structure, params, flops, show, gpus):
     tonnage.add_command(command)
 
 

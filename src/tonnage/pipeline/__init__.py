@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tonnage.pipeline.counting import count_at as count_at
     from tonnage.pipeline.counting import params as params
+    from tonnage.pipeline.measuring import measure as measure
     from tonnage.pipeline.structuring import structure as structure
     from tonnage.pipeline.weighing import weigh as weigh
     from tonnage.pipeline.working import flops as flops
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "count_at": "counting",
     "flops": "working",
+    "measure": "measuring",
     "params": "counting",
     "structure": "structuring",
     "weigh": "weighing",
