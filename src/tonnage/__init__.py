@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import find_card as find_card
     from tonnage.pipeline import compare as compare
     from tonnage.pipeline import flops as flops
+    from tonnage.pipeline import measure as measure
     from tonnage.pipeline import params as params
     from tonnage.pipeline import structure as structure
     from tonnage.pipeline import weigh as weigh
@@ -30,6 +31,7 @@ _HOMES = {
     "compare": "tonnage.pipeline",
     "find_card": "tonnage.gpus",
     "flops": "tonnage.pipeline",
+    "measure": "tonnage.pipeline",
     "params": "tonnage.pipeline",
     "structure": "tonnage.pipeline",
     "virtual_gpu": "tonnage.virtual",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tonnage.pipeline.counting import count_at as count_at
     from tonnage.pipeline.counting import params as params
     from tonnage.pipeline.exporting import export as export
+    from tonnage.pipeline.measuring import measure as measure
     from tonnage.pipeline.structuring import structure as structure
     from tonnage.pipeline.weighing import weigh as weigh
     from tonnage.pipeline.working import flops as flops
@@ -19,6 +20,7 @@ _HOMES = {
     "count_at": "counting",
     "export": "exporting",
     "flops": "working",
+    "measure": "measuring",
     "params": "counting",
     "structure": "structuring",
     "weigh": "weighing",
