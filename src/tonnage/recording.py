@@ -2,7 +2,7 @@
 
 A saved recording is one file: a header line with the version, then zlib-compressed MessagePack. Versions:
 1 the first; 2 modules say what they are, and calls and marks are in the trace; 3 what the process held at its marks,
-and the type of the device.
+what the card's own allocator said there, and the type of the device.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION = 3
 _MAGIC = b"tonnage recording "
 
 PEAK = "peak"
-"""In place of a mark: the most that the process held at any time of the run."""
+"""In place of a mark: the most that was held at any time of the run."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,19 @@ class ProcessMemory:
 
     mark: str
     nbytes: int
+
+
+@dataclass(frozen=True)
+class CardMemory:
+    """What the card's own caching allocator held at the mark `mark`, or at PEAK: only a measured recording has it.
+
+    The bytes that torch.cuda.memory_allocated() and memory_reserved() answer, at PEAK those of max_memory_allocated()
+    and max_memory_reserved(). None where it was not asked.
+    """
+
+    mark: str
+    allocated: int | None
+    reserved: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +114,7 @@ class Recording:
     assumptions: list[Assumption] = field(default_factory=list)
     not_counted: list[NotCounted] = field(default_factory=list)
     process: list[ProcessMemory] = field(default_factory=list)
+    card: list[CardMemory] = field(default_factory=list)
 
     def check(self) -> None:
         """Raises AssertionError unless ledger and trace fit together."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from tonnage.ledger import Category
+from tonnage.ledger import Category, Kind, Ledger
 from tonnage.measure.snapshots import OutOfMemoryEvent, Snapshot
 from tonnage.measure.snapshots.events import ALLOC, FREE_REQUESTED, Event, RawSnapshot, raw_snapshot
 from tonnage.measure.snapshots.reading import SnapshotReader
-from tonnage.recording import Environment, NotCounted, ProcessMemory, Recording
+from tonnage.recording import PEAK, CardMemory, Environment, NotCounted, ProcessMemory, Recording
 from tonnage.trace import PHASES, ROOT, Call, Module, Parameter, Trace
 from tonnage.tracking.categories import more_telling
 
@@ -109,7 +109,25 @@ def _recording(read: Snapshot, reader: _Reader, environment: Environment, tracke
     trace = Trace(found.trace.ops, list(tracked.modules), list(tracked.parameters), calls, found.trace.marks)
     process = [ProcessMemory(said.mark, said.process) for said in reader.said if said.mark and said.process is not None]
     not_counted = [OUTSIDE, *found.not_counted[1:], *reader.lost()]
-    return replace(found, trace=trace, environment=environment, process=process, not_counted=not_counted)
+    return replace(
+        found,
+        trace=trace,
+        environment=environment,
+        process=process,
+        card=_card_memory(reader.said, found.ledger),
+        not_counted=not_counted,
+    )
+
+
+def _card_memory(said: Sequence[Said], ledger: Ledger) -> list[CardMemory]:
+    """What the card answered at each mark and, where nothing was allocated after the last, the most of it."""
+    asked = [(what.mark, what.figures) for what in said if what.mark and what.figures is not None]
+    at_marks = [CardMemory(mark, figures.allocated, figures.reserved) for mark, figures in asked]
+    _, last = (list(ledger.mark_positions()) or [("", 0)])[-1]
+    if not asked or Kind.ALLOC in ledger.kinds[last:]:
+        return at_marks
+    highest = asked[-1][1]
+    return [*at_marks, CardMemory(PEAK, highest.max_allocated, highest.max_reserved)]
 
 
 class _Reader(SnapshotReader):

@@ -1,6 +1,6 @@
 """The recorder: sees every operator below autograd and writes down the storages it gives birth to.
 
-What a kernel on the card takes for itself, on top of its outputs, comes from `kernels`; operators that need values
+What a kernel takes for itself, on top of its outputs, comes from the device's `habits`; operators that need values
 or cross between host and card are answered from `values`.
 """
 
@@ -16,7 +16,6 @@ from tonnage.errors import CannotRecord
 from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
 from tonnage.tracking.modules import BACKWARD
-from tonnage.virtual import kernels
 from tonnage.virtual.remembered import Remembered, follows_from_layouts, key_of
 from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
@@ -25,7 +24,7 @@ from tonnage.virtual.storages import Place
 from tonnage.virtual.values import small
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 aten = torch.ops.aten
 _COMPOSITE = "CompositeImplicitAutograd"
@@ -57,7 +56,7 @@ class Plan(NamedTuple):
 class Recorder(TorchDispatchMode):
     """Writes operators to the trace and births and deaths of storages to the ledger of `gpu`."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
+    def __init__(self, gpu: VirtualDevice) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.gpu = gpu
         self.raw: list[tuple[Any, ...]] = []
@@ -147,7 +146,8 @@ class Recorder(TorchDispatchMode):
 
     def _plan(self, func: Any) -> Plan:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
-        shape = shape_of(func)
+        habits = self.gpu.habits
+        shape = habits.shapes.get(func) or shape_of(func)
         composite = has(func.name(), _COMPOSITE) and not has(func.name(), "Meta") and shape is None
         returns = func._schema.returns
         aliases = bool(returns) and all(r.alias_info is not None for r in returns)
@@ -157,9 +157,9 @@ class Recorder(TorchDispatchMode):
             resizes or not aliases,
             SPECIAL.get(func),
             shape,
-            kernels.EARLY.get(func),
-            kernels.SCRATCH.get(func),
-            kernels.HOST_OUTPUTS.get(func, ()),
+            habits.early.get(func),
+            habits.scratch.get(func),
+            habits.host_outputs.get(func, ()),
             crosses(func),
             follows_from_layouts(func),
         )

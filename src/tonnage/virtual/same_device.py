@@ -9,7 +9,7 @@ import torch
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 aten = torch.ops.aten
 
@@ -35,7 +35,7 @@ _ACROSS = {
 """Copies, indices and lengths: operators of which an argument may be in host memory."""
 
 
-def adopt_lists(gpu: VirtualGpu, args: Any) -> None:
+def adopt_lists(gpu: VirtualDevice, args: Any) -> None:
     """`tensor[[0, 1]]`: PyTorch makes the index out of the list on the tensor's device, past the dispatcher."""
     if gpu.storages.place_of(args[0]) is Place.CARD:
         for index in args[1]:
@@ -49,10 +49,9 @@ def crosses(func: Any) -> bool:
     return (func in _ACROSS and func not in INDEXING) or ("attention" in name and "backward" in name)
 
 
-def check_same_device(gpu: VirtualGpu, func: Any, args: Any, inputs: list[torch.Tensor]) -> None:
+def check_same_device(gpu: VirtualDevice, func: Any, args: Any, inputs: list[torch.Tensor]) -> None:
     """Raises as CUDA does for tensors on the host and on the card; a CPU tensor of one element may meet any other."""
-    place_of = gpu.storages.place_of
-    devices = [place_of(t).value if t.is_meta else t.device for t in inputs]
+    devices = [gpu.device_of(t) if t.is_meta else t.device for t in inputs]
     if func in INDEXING:
         _check_indices(devices, args)
         return

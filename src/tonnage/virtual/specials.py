@@ -14,7 +14,7 @@ from tonnage.virtual.kernels import accumulation
 from tonnage.virtual.same_device import INDEXING
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
     from tonnage.virtual.recorder import Recorder
 
 aten = torch.ops.aten
@@ -100,7 +100,7 @@ def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: A
     return recorder.run(aten.add_.Tensor, args, kwargs)
 
 
-def _maker_of(gpu: VirtualGpu, tensor: torch.Tensor) -> Any:
+def _maker_of(gpu: VirtualDevice, tensor: torch.Tensor) -> Any:
     """The operator that made the storage of a tensor on the card, or None."""
     ref = gpu.storages.find(tensor) if tensor.is_meta else None
     made = gpu.ledger.ops[ref.number] if ref is not None and ref.number >= 0 else -1

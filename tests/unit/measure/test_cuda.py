@@ -76,6 +76,14 @@ def shown(recording, end=None):
     return found
 
 
+def test_what_the_card_answered_is_in_the_recording(recorded):
+    recorder, *_ = recorded
+    said = {memory.mark: (memory.allocated, memory.reserved) for memory in recorder.recording.card}
+    # 30 MiB are allocated after the last mark, so nobody knows the peak
+    assert said == {mark: figures[:2] for mark, figures in recorder.history.figures.items()}
+    assert said["start"] == (0, 0)
+
+
 def test_sizes_and_order_are_those_of_the_card(recorded):
     recorder, predicted, end, _ = recorded
     measured = shown(recorder.recording)

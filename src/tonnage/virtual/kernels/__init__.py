@@ -8,6 +8,9 @@ HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` 
 
 from __future__ import annotations
 
+from typing import Any
+
+from tonnage.virtual.habits import Habits
 from tonnage.virtual.kernels import (
     activation,
     attention,
@@ -23,8 +26,9 @@ from tonnage.virtual.kernels import (
     reduction,
     transformer,
 )
+from tonnage.virtual.storages import Place
 
-LAYER = {
+LAYER: dict[str, Any] = {
     **autocast.LAYER,
     **cudnn.LAYER,
     **activation.LAYER,
@@ -45,5 +49,6 @@ SCRATCH = {
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
+CUDA = Habits(Place.CARD.value, "AutocastIPU", LAYER, EARLY, SCRATCH, HOST_OUTPUTS)
 
-__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH"]
+__all__ = ["CUDA", "META"]

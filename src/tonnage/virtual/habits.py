@@ -1,0 +1,29 @@
+"""Whose habits are followed: what PyTorch does on one type of device where `meta` does otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+Rule = Callable[..., Iterable[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Habits:
+    """The habits of PyTorch on `device`, by operator.
+
+    `layer` are kernels in front of autograd, by name, under a dispatch `key` that nothing else uses. `early` and
+    `scratch` give the bytes that a kernel takes for itself before and after its outputs, `host_outputs` the outputs
+    that are in host memory. `shapes` make outputs that are unlike those of `meta`, or say NotImplemented.
+    """
+
+    device: torch.device
+    key: str
+    layer: Mapping[str, Callable[..., Any]]
+    early: Mapping[Any, Rule] = field(default_factory=dict)
+    scratch: Mapping[Any, Rule] = field(default_factory=dict)
+    host_outputs: Mapping[Any, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
