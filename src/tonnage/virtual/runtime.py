@@ -131,6 +131,7 @@ class Runtime:
         self.fraction = 1.0
         self._capacity = max(gpu.total_memory - gpu.context.typical, 0)
         self._resize = torch.UntypedStorage.resize_
+        self._group = torch._C._group_tensors_by_device_and_dtype
         self._data_ptr = torch.UntypedStorage.data_ptr
 
     def low_level(self) -> dict[str, Any]:
@@ -167,6 +168,7 @@ class Runtime:
             "_cuda_setMemoryFraction": self.set_memory_fraction,
             "_cuda_getMemoryFraction": lambda device: self.fraction,
             "_cuda_getAllocatorBackend": lambda: "native",
+            "_group_tensors_by_device_and_dtype": self.grouped,
             "_scatter": lambda tensor, *args: [tensor.view_as(tensor) if tensor.is_cuda else tensor.cuda()],
         }
 
@@ -290,6 +292,17 @@ class Runtime:
                 return run(*args, **kwargs)
 
         return faced
+
+    def grouped(self, lists: Any, with_indices: bool = False) -> Any:
+        """`torch._C._group_tensors_by_device_and_dtype`, by the devices that the tensors say they are on.
+
+        Clipping and averaging ask it for the device before they take their foreach paths.
+        """
+        groups: dict[Any, Any] = self._group(lists, with_indices)
+        return {
+            (self.gpu.place_of(found[0][0][0]).value if device.type == "meta" else device, dtype): found
+            for (device, dtype), found in groups.items()
+        }
 
     def resize_storage(self, storage: torch.UntypedStorage, size: int) -> Any:
         """`storage.resize_`, which goes past the dispatcher (FSDP frees and restores parameters so)."""

@@ -16,6 +16,7 @@ from tonnage.virtual.kernels import (
     cudnn,
     dropout,
     embedding,
+    foreach,
     indexing,
     linear,
     matmul,
@@ -33,11 +34,12 @@ LAYER = {
     **linear.LAYER,
     **transformer.LAYER,
 }
-EARLY = {**embedding.EARLY, **attention_buffers.EARLY}
+EARLY = {**embedding.EARLY, **attention_buffers.EARLY, **foreach.EARLY}
 SCRATCH = {
     **attention_buffers.SCRATCH,
     **cudnn.SCRATCH,
     **embedding.SCRATCH,
+    **foreach.SCRATCH,
     **indexing.SCRATCH,
     **matmul.SCRATCH,
     **norm.SCRATCH,
