@@ -147,7 +147,7 @@ class Recorder(TorchDispatchMode):
 
     def _plan(self, func: Any) -> Plan:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
-        shape = shape_of(func)
+        shape = shape_of(func) or kernels.SHAPES.get(func)
         composite = has(func.name(), _COMPOSITE) and not has(func.name(), "Meta") and shape is None
         returns = func._schema.returns
         aliases = bool(returns) and all(r.alias_info is not None for r in returns)

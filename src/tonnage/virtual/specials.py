@@ -95,6 +95,15 @@ def _index(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -
     return recorder.run_plainly(func, (target, positions, *rest), kwargs)
 
 
+def _masked_select(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """An index by the mask (ATen/native/cuda/IndexKernel.cpp, masked_select_out_cuda_impl)."""
+    tensor, mask = args
+    if not tensor.is_meta:
+        return NotImplemented
+    shape = torch.broadcast_shapes(tensor.shape, mask.shape) or (1,)
+    return recorder.run(aten.index.Tensor, (tensor.expand(shape), [mask.expand(shape)]), {})
+
+
 _FILLS = {aten.index_put.default: aten.masked_fill.Scalar, aten.index_put_.default: aten.masked_fill_.Scalar}
 
 
@@ -141,12 +150,12 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     aten._to_copy.default: _to_copy,
     aten.copy_.default: _copy_into,
     aten.add.Tensor: _accumulate,
+    aten.masked_select.default: _masked_select,
     **dict.fromkeys((aten.index.Tensor, aten.index_put_.default), _index),
     **dict.fromkeys(accumulation.IN_PLACE, _write_into),
     **dict.fromkeys(
         (
             aten.nonzero.default,
-            aten.masked_select.default,
             aten._unique2.default,
             aten.unique_dim.default,
             aten.unique_consecutive.default,

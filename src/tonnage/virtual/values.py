@@ -399,12 +399,6 @@ def _all_nonzero(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.numel(), max(tensor.dim(), 0), dtype=torch.int64, device="meta")
 
 
-def _all_selected(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
-    return torch.empty(shape.numel(), dtype=tensor.dtype, device="meta")
-
-
 _WHEN_UNKNOWN: dict[Any, tuple[str, Callable[..., torch.Tensor]]] = {
     aten.nonzero.default: ("every element is taken to be nonzero", _all_nonzero),
-    aten.masked_select.default: ("every element is taken to be selected", _all_selected),
 }

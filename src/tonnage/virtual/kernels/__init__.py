@@ -3,7 +3,8 @@
 LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a kernel takes from the caching allocator
 for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
 negative number gives the last buffer of so many bytes back before the call ends. EARLY: the same, before the outputs.
-HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` lacks.
+HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` lacks. SHAPES: outputs of operators that
+it cannot run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tonnage.virtual.kernels import (
     attention,
     attention_buffers,
     autocast,
+    ctc,
     cudnn,
     dropout,
     embedding,
@@ -22,21 +24,31 @@ from tonnage.virtual.kernels import (
     matmul,
     norm,
     reduction,
+    sorting,
     transformer,
 )
 
 LAYER = {
     **autocast.LAYER,
+    **ctc.LAYER,
     **cudnn.LAYER,
     **activation.LAYER,
     **dropout.LAYER,
     **attention.LAYER,
+    **indexing.LAYER,
     **linear.LAYER,
     **transformer.LAYER,
 }
-EARLY = {**embedding.EARLY, **attention_buffers.EARLY, **foreach.EARLY}
+EARLY = {
+    **attention_buffers.EARLY,
+    **ctc.EARLY,
+    **embedding.EARLY,
+    **foreach.EARLY,
+    **indexing.EARLY,
+}
 SCRATCH = {
     **attention_buffers.SCRATCH,
+    **ctc.SCRATCH,
     **cudnn.SCRATCH,
     **embedding.SCRATCH,
     **foreach.SCRATCH,
@@ -44,8 +56,10 @@ SCRATCH = {
     **matmul.SCRATCH,
     **norm.SCRATCH,
     **reduction.SCRATCH,
+    **sorting.SCRATCH,
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
+SHAPES = ctc.SHAPES
 
-__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH"]
+__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "SHAPES"]

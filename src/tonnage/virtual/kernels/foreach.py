@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tonnage.virtual.kernels.buffers import and_returned
 from tonnage.virtual.kernels.reduction import opmath, reduce_buffers
 from tonnage.virtual.layout import is_dense
 
@@ -43,9 +44,9 @@ def _one_by_one(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
         return
     for tensor in tensors:
         out_dtype = kwargs.get("dtype") or tensor.dtype
-        taken = reduce_buffers(gpu, tensor, (), out_dtype=out_dtype, accumulator=opmath(out_dtype), vectorised=True)
-        yield from taken
-        yield from (-n for n in reversed(taken) if n > 0)
+        yield from and_returned(
+            reduce_buffers(gpu, tensor, (), out_dtype=out_dtype, accumulator=opmath(out_dtype), vectorised=True)
+        )
 
 
 EARLY = {aten._foreach_norm.Scalar: _partial_sums}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tonnage.virtual.kernels.buffers import and_returned
 from tonnage.virtual.kernels.reduction import Card, Job, buffers
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def _partials(gpu: VirtualGpu, rows: int, weight: Tensor, gradients: int) -> Ite
     staged = buffers(job, Card(gpu.card.sm_count, gpu.card.max_threads_per_sm))
     for _ in range(gradients):
         yield columns * size
-        yield from staged
-        yield from (-n for n in reversed(staged) if n > 0)
+        yield from and_returned(staged)
         yield -columns * size
 
 
