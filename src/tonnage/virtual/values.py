@@ -191,7 +191,7 @@ class Values:
             return
         for tensor, value in zip(outputs, _tensors_of(values), strict=True):
             key = tensor.untyped_storage()._cdata
-            if key not in shadows:
+            if key not in shadows and value.shape == tensor.shape:  # a CPU keeps buffers that CUDA does not
                 self.learn(tensor, value)
                 if said:
                     self.invented[key] = said

@@ -115,3 +115,11 @@ def test_a_gradient_that_is_not_dense_is_copied_first():
         out.sum().backward()
         copied = [n for n in traffic(gpu, start) if n == 8 * 64 * 4]
         assert copied == [8 * 64 * 4]
+
+
+def test_a_bag_of_embeddings_is_trained():
+    """What the CPU's kernel returns beside the bags is of other sizes than the card's."""
+    with tonnage.virtual_gpu("A100"):
+        bag = nn.EmbeddingBag(10, 8, mode="mean", device="cuda")
+        bag(torch.zeros(4, 3, dtype=torch.int64, device="cuda")).sum().backward()
+        assert bag.weight.grad.shape == (10, 8)

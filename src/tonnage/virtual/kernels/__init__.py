@@ -4,7 +4,7 @@ LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a
 for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
 negative number gives the last buffer of so many bytes back before the call ends. EARLY: the same, before the outputs.
 HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` lacks. SHAPES: outputs of operators that
-it cannot run.
+it cannot run, or makes in another memory. TAKEN_APART: operators whose parts are recorded in their place.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tonnage.virtual.kernels import (
     foreach,
     indexing,
     linear,
+    loss,
     matmul,
     norm,
     reduction,
@@ -40,11 +41,13 @@ LAYER = {
     **transformer.LAYER,
 }
 EARLY = {
+    **activation.EARLY,
     **attention_buffers.EARLY,
     **ctc.EARLY,
     **embedding.EARLY,
     **foreach.EARLY,
     **indexing.EARLY,
+    **loss.EARLY,
 }
 SCRATCH = {
     **attention_buffers.SCRATCH,
@@ -53,6 +56,7 @@ SCRATCH = {
     **embedding.SCRATCH,
     **foreach.SCRATCH,
     **indexing.SCRATCH,
+    **loss.SCRATCH,
     **matmul.SCRATCH,
     **norm.SCRATCH,
     **reduction.SCRATCH,
@@ -60,6 +64,7 @@ SCRATCH = {
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
-SHAPES = ctc.SHAPES
+SHAPES = {**ctc.SHAPES, **loss.SHAPES}
+TAKEN_APART = loss.TAKEN_APART
 
-__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "SHAPES"]
+__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "SHAPES", "TAKEN_APART"]
