@@ -19,6 +19,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device
 
 from tonnage.errors import CannotRecord
+from tonnage.virtual.distributed import install_distributed
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.files import install_files
 from tonnage.virtual.generators import CardGenerator, Generator
@@ -79,6 +80,7 @@ def install_runtime(gpu: VirtualGpu, patches: Patches) -> None:
         lambda pack, unpack: push(runtime.with_face(pack), runtime.with_face(unpack)),
     )
     install_files(gpu, patches)
+    install_distributed(gpu, patches)
 
 
 def _install_streams(runtime: Runtime, patches: Patches) -> None:

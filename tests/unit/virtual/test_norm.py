@@ -65,8 +65,8 @@ def test_outside_of_the_block_meta_is_as_it_was():
     assert not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_rms_norm", "Meta")
 
 
-def layer_norm_backward(rows: int, columns: int) -> list[int]:
-    with tonnage.virtual_gpu("A100") as gpu:
+def layer_norm_backward(rows: int, columns: int, version: str = "2.13.0") -> list[int]:
+    with tonnage.virtual_gpu("A100", torch_version=version) as gpu:
         x = torch.zeros(rows, columns, device="cuda", requires_grad=True)
         norm = torch.nn.LayerNorm(columns, device="cuda")
         out = norm(x)
@@ -89,6 +89,11 @@ def test_layer_norm_of_very_many_rows_sums_blocks_of_32():
     found = layer_norm_backward(65568, 256)
 
     assert found == [partial, partial, 1024, staged, 8, 1024, staged, 8]
+
+
+def test_layer_norm_had_no_partial_sums_before_2_8():
+    assert layer_norm_backward(65568, 256, "2.7.1") == []
+    assert layer_norm_backward(65568, 256, "2.8.0")
 
 
 def test_group_norm_keeps_a_scale_and_a_shift_for_each_channel():

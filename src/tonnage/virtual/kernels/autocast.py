@@ -1,8 +1,8 @@
 """`torch.autocast("cuda")`, which `meta` tensors do not obey by themselves.
 
-The lists are those of ATen/autocast_mode.h (2.13): operators run in the lower precision, in fp32, in fp32 through
-their own dtype argument, or in the widest type of their inputs. An fp32 leaf that requires grad is cast once and kept
-until the outermost region ends (autocast_mode.cpp, cached_cast).
+The lists are those of ATen/autocast_mode.h in 2.13, which has rms_norm beyond those of 2.6: operators run in the lower
+precision, in fp32, in fp32 through their own dtype argument, or in the widest type of their inputs. An fp32 leaf that
+requires grad is cast once and kept until the outermost region ends (autocast_mode.cpp, cached_cast).
 """
 
 from __future__ import annotations
@@ -151,6 +151,14 @@ def _norm(*args: Any, **kwargs: Any) -> Any:
         return torch.ops.aten.norm.ScalarOpt_dtype(*args, **kwargs, dtype=torch.float32)
 
 
+def _rms_norm(*args: Any, **kwargs: Any) -> Any:
+    """In fp32 from 2.12 on; before, it went by the operators that it is made of where types differ."""
+    gpu = active_gpu()
+    if gpu.autocast.dtype is None or gpu.rules.autocasts_rms_norm or not dataless(args[0]):
+        return _RMS_NORM_IN_FULL(*args, **kwargs)
+    return torch.ops.aten.rms_norm.default._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+
+
 def _binary_cross_entropy(*args: Any, **kwargs: Any) -> Any:
     """autocast_mode.cpp, binary_cross_entropy_banned."""
     if active_gpu().autocast.dtype is not None and dataless(args[0]):
@@ -189,11 +197,14 @@ def _present(names: str) -> Iterator[tuple[str, Any]]:
             yield name, _operator(name)
 
 
+_RMS_NORM_IN_FULL = _in(torch.ops.aten.rms_norm.default, _full_dtype)
+
 LAYER = {
     **{name: _in(op, _lower_dtype) for name, op in _present(_LOWER)},
     **{name: _in(op, _full_dtype) for name, op in _present(_FULL)},
     **{name: _by_dtype(op) for name, op in _present(_FULL_BY_DTYPE)},
     **{name: _in(op, _widest_dtype) for name, op in _present(_WIDEST)},
     "norm.Scalar": _norm,
+    "rms_norm": _rms_norm,
     "binary_cross_entropy": _binary_cross_entropy,
 }

@@ -37,7 +37,11 @@ def fused_rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None, 
 def _partials(gpu: VirtualGpu, rows: int, weight: Tensor, gradients: int) -> Iterator[int]:
     """LaunchGammaBetaBackwardCUDAKernel: for very many short rows, sums of blocks of rows, then their sum."""
     columns = weight.numel()
-    if rows <= MANY_ROWS or columns // COLUMNS_PER_BLOCK >= gpu.card.sm_count // 2:
+    if (
+        not gpu.rules.sums_norms_in_blocks
+        or rows <= MANY_ROWS
+        or columns // COLUMNS_PER_BLOCK >= gpu.card.sm_count // 2
+    ):
         return
     across = -(-columns // COLUMNS_PER_BLOCK)
     down = min(MOST_BLOCKS // across, -(-rows // ROWS_PER_BLOCK))
