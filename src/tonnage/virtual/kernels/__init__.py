@@ -25,6 +25,7 @@ from tonnage.virtual.kernels import (
     matmul,
     norm,
     reduction,
+    softmax,
     sorting,
     transformer,
 )
@@ -48,6 +49,7 @@ EARLY = {
     **foreach.EARLY,
     **indexing.EARLY,
     **loss.EARLY,
+    **norm.EARLY,
 }
 SCRATCH = {
     **attention_buffers.SCRATCH,
@@ -60,11 +62,12 @@ SCRATCH = {
     **matmul.SCRATCH,
     **norm.SCRATCH,
     **reduction.SCRATCH,
+    **softmax.SCRATCH,
     **sorting.SCRATCH,
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
-SHAPES = {**ctc.SHAPES, **loss.SHAPES}
+SHAPES = {**ctc.SHAPES, **loss.SHAPES, **norm.SHAPES}
 TAKEN_APART = loss.TAKEN_APART
 
 __all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH", "SHAPES", "TAKEN_APART"]
