@@ -162,3 +162,17 @@ def test_a_running_sum_of_a_mask_is_of_a_copy_in_int64():
 
 def test_a_running_sum_of_what_is_not_in_order_is_of_a_copy():
     assert traffic(lambda x: x.t().cumsum(-1), zeros(64, 32)) == [8192, 8192, -8192]
+
+
+# Draws ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("samples", "replaced", "taken"),
+    [(1, False, [4 * 8 * 1000]), (5, False, [4 * 8 * 1000, 4 * 8 * 5]), (5, True, [4 * 8 * 1000] * 2)],
+    ids=["one", "some", "replaced"],
+)
+def test_a_draw_divides_by_exponential_draws(samples, replaced, taken):
+    """Probabilities over draws, and for several the largest of them; with replacement two copies of the weights."""
+    found = traffic(lambda x: x.multinomial(samples, replaced), zeros(8, 1000))
+    assert found == [8 * 8 * samples, *and_back(taken)]

@@ -1,4 +1,4 @@
-"""Sorting, choosing the largest, and running sums.
+"""Sorting, choosing the largest, running sums, and draws.
 
 ATen/native/cuda/Sort.cpp, SortStable.cu, TensorTopK.cpp, TensorTopK.cu and ScanKernels.cpp. Slices of up to 4096 are
 sorted in the outputs themselves; longer ones by cub, whole, in pairs of slice and place, or slice by slice.
@@ -138,7 +138,28 @@ def _running(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
         yield tensor.numel() * dtype.itemsize
 
 
+# Draws ----------------------------------------------------------------------------------------------------------------
+
+
+def _multinomial(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """ATen/native/Distributions.cpp, multinomial_out: the largest of probabilities over exponential draws.
+
+    With replacement, for several samples: cuda/MultinomialKernel.cu, the probabilities to a sum of one, and their sums.
+    """
+    weights, samples = args[:2]
+    replaced = args[2] if len(args) > 2 else False
+    if not weights.is_meta or not weights.numel():
+        return
+    size = weights.element_size()
+    yield weights.numel() * size
+    if replaced and samples > 1:
+        yield weights.numel() * size
+    elif samples > 1:
+        yield weights.numel() // weights.shape[-1] * samples * size
+
+
 SCRATCH = {
+    aten.multinomial.default: _multinomial,
     aten.sort.default: _sort,
     aten.sort.stable: _stable_sort,
     aten.topk.default: _topk,
