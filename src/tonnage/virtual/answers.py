@@ -140,6 +140,17 @@ def _set_data(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> None:
         tensor.grad = grad
 
 
+def _set_item(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> None:
+    """`tensor[index] = 0.0`: for a tensor on CUDA the number stays on the host.
+
+    torch/csrc/autograd/python_variable_indexing.cpp, THPVariable_setitem; on `meta` it becomes a tensor there.
+    """
+    tensor, index, value = args
+    if isinstance(value, (bool, int, float)) and _is_cuda(face, func, (tensor,), {}):
+        value = torch.tensor(value, dtype=tensor.dtype, device="cpu")
+    func(tensor, index, value)
+
+
 # What it holds --------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +246,7 @@ HANDLERS.update(
         _T.type: _type,
         _T.new_tensor: _new_tensor,
         _T.data.__set__: _set_data,
+        _T.__setitem__: _set_item,
         _T.numpy: _numpy,
         _T.__array__: _numpy,
         _T.tolist: _values,

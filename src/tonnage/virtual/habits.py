@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ class Habits:
 
     `layer` are kernels in front of autograd, by name, under a dispatch `key` that nothing else uses. `early` and
     `scratch` give the bytes that a kernel takes for itself before and after its outputs, `host_outputs` the outputs
-    that are in host memory. `shapes` make outputs that are unlike those of `meta`, or say NotImplemented.
+    that are in host memory. `shapes` make outputs that are unlike those of `meta`, or say NotImplemented. Of operators
+    that are `taken_apart` the parts are recorded in their place.
     """
 
     device: torch.device
@@ -27,3 +28,4 @@ class Habits:
     scratch: Mapping[Any, Rule] = field(default_factory=dict)
     host_outputs: Mapping[Any, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
+    taken_apart: Collection[Any] = ()

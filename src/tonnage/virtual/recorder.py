@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 _COMPOSITE = "CompositeImplicitAutograd"
+_EXPLICIT = torch._C.DispatchKey.CompositeExplicitAutograd
 _META = torch.device("meta")
 
 
@@ -85,6 +86,9 @@ class Recorder(TorchDispatchMode):
         if plan.composite:
             with self:
                 return func.decompose(*args, **kwargs)
+        if func in self.gpu.habits.taken_apart and args[0].is_meta:
+            with self:
+                return func._op_dk(_EXPLICIT, *args, **kwargs)
         inputs = _tensors(args, kwargs)
         if func in INDEXING and args[0].is_meta:
             adopt_lists(self.gpu, args)

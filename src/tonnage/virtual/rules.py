@@ -88,3 +88,31 @@ class Rules:
     def fuses_rms_norm(self) -> bool:
         """Whether `rms_norm` is one kernel on CUDA (2.9, pytorch #153666) or a chain of small ones."""
         return self.torch >= (2, 9)
+
+    @property
+    def sums_digits_of_topk(self) -> bool:
+        """Whether `topk` over several blocks keeps sums of its histograms (pytorch #164459; 2.10, release assumed)."""
+        return self.torch >= (2, 10)
+
+    @property
+    def adds_few_embeddings_at_once(self) -> bool:
+        """Whether few rows of an embedding are added to by atomics (pytorch #172454; 2.11, release assumed)."""
+        return self.torch >= (2, 11)
+
+    @property
+    def sorts_bits_of_embeddings(self) -> bool:
+        """Whether ids are sorted by the bits of the vocabulary alone (pytorch #183578; 2.13, release assumed)."""
+        return self.torch >= (2, 13)
+
+    @property
+    def autocasts_rms_norm(self) -> bool:
+        """Whether `rms_norm` is in autocast's fp32 list (pytorch #174824; from 2.12, as #188955 says)."""
+        return self.torch >= (2, 12)
+
+    @property
+    def sums_norms_in_blocks(self) -> bool:
+        """Whether gradients of a layer norm's weights go by partial sums (pytorch #150773; 2.8, release assumed).
+
+        LayerNormBackwardKernelImplInternal of ATen/native/cuda/layer_norm_kernel.cu had them for ROCm alone before.
+        """
+        return self.torch >= (2, 8)

@@ -19,6 +19,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device
 
 from tonnage.errors import CannotRecord
+from tonnage.virtual.distributed import install_distributed
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.files import install_files
 from tonnage.virtual.generators import CardGenerator, Generator
@@ -71,6 +72,7 @@ def install_runtime(gpu: VirtualGpu, patches: Patches) -> None:
     patches.set(torch.Tensor, "record_stream", lambda tensor, stream: gpu.record_stream(tensor, stream))
     install_engine(gpu, patches)
     install_files(gpu, patches)
+    install_distributed(gpu, patches)
 
 
 def install_engine(device: VirtualDevice, patches: Patches) -> None:
@@ -161,6 +163,7 @@ class Runtime:
         self.generator = CardGenerator()
         self.fraction = 1.0
         self._capacity = max(gpu.total_memory - gpu.context.typical, 0)
+        self._group = torch._C._group_tensors_by_device_and_dtype
 
     def low_level(self) -> dict[str, Any]:
         """Names of `torch._C` that PyTorch's own Python calls; on a CPU build most of them do not exist."""
@@ -196,6 +199,7 @@ class Runtime:
             "_cuda_setMemoryFraction": self.set_memory_fraction,
             "_cuda_getMemoryFraction": lambda device: self.fraction,
             "_cuda_getAllocatorBackend": lambda: "native",
+            "_group_tensors_by_device_and_dtype": self.grouped,
             "_scatter": lambda tensor, *args: [tensor.view_as(tensor) if tensor.is_cuda else tensor.cuda()],
         }
 
@@ -306,6 +310,17 @@ class Runtime:
             return lambda function: self.compile(function)
         self.gpu.not_counted("torch.compile", "the model was run as it is, operator by operator")
         return model
+
+    def grouped(self, lists: Any, with_indices: bool = False) -> Any:
+        """`torch._C._group_tensors_by_device_and_dtype`, by the devices that the tensors say they are on.
+
+        Clipping and averaging ask it for the device before they take their foreach paths.
+        """
+        groups: dict[Any, Any] = self._group(lists, with_indices)
+        return {
+            (self.gpu.place_of(found[0][0][0]).value if device.type == "meta" else device, dtype): found
+            for (device, dtype), found in groups.items()
+        }
 
 
 def _has_compatible_shallow_copy_type(input: torch.Tensor, from_: torch.Tensor) -> bool:

@@ -197,7 +197,7 @@ class Values:
             return
         for tensor, value in zip(outputs, _tensors_of(values), strict=True):
             key = tensor.untyped_storage()._cdata
-            if key not in shadows:
+            if key not in shadows and value.shape == tensor.shape:  # a CPU keeps buffers that CUDA does not
                 self.learn(tensor, value)
                 if said:
                     self.invented[key] = said
@@ -407,12 +407,6 @@ def _all_nonzero(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.numel(), max(tensor.dim(), 0), dtype=torch.int64, device="meta")
 
 
-def _all_selected(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
-    return torch.empty(shape.numel(), dtype=tensor.dtype, device="meta")
-
-
 _WHEN_UNKNOWN: dict[Any, tuple[str, Callable[..., torch.Tensor]]] = {
     aten.nonzero.default: ("every element is taken to be nonzero", _all_nonzero),
-    aten.masked_select.default: ("every element is taken to be selected", _all_selected),
 }

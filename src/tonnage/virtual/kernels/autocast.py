@@ -1,8 +1,8 @@
 """`torch.autocast("cuda")`, which `meta` tensors do not obey by themselves.
 
-The lists are those of ATen/autocast_mode.h (2.13): operators run in the lower precision, in fp32, in fp32 through
-their own dtype argument, or in the widest type of their inputs. An fp32 leaf that requires grad is cast once and kept
-until the outermost region ends (autocast_mode.cpp, cached_cast).
+The lists are those of ATen/autocast_mode.h in 2.13, which has rms_norm beyond those of 2.6: operators run in the lower
+precision, in fp32, in fp32 through their own dtype argument, or in the widest type of their inputs. An fp32 leaf that
+requires grad is cast once and kept until the outermost region ends (autocast_mode.cpp, cached_cast).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tonnage.virtual.layer import active, behind, dataless
+from tonnage.virtual.layer import active, active_gpu, behind, dataless
 
 Tensor = torch.Tensor
 
@@ -151,6 +151,14 @@ def _norm(*args: Any, **kwargs: Any) -> Any:
         return torch.ops.aten.norm.ScalarOpt_dtype(*args, **kwargs, dtype=torch.float32)
 
 
+def _rms_norm(*args: Any, **kwargs: Any) -> Any:
+    """In fp32 from 2.12 on; before, it went by the operators that it is made of where types differ."""
+    gpu = active_gpu()
+    if gpu.autocast.dtype is None or gpu.rules.autocasts_rms_norm or not dataless(args[0]):
+        return _RMS_NORM_IN_FULL(*args, **kwargs)
+    return torch.ops.aten.rms_norm.default._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+
+
 def _binary_cross_entropy(*args: Any, **kwargs: Any) -> Any:
     """autocast_mode.cpp, binary_cross_entropy_banned."""
     if active().autocast.dtype is not None and dataless(args[0]):
@@ -199,8 +207,11 @@ def layer(*, lower: str, full: str, full_by_dtype: str = "", widest: str) -> dic
     }
 
 
+_RMS_NORM_IN_FULL = _in(torch.ops.aten.rms_norm.default, _full_dtype)
+
 LAYER = {
     **layer(lower=_LOWER, full=_FULL, full_by_dtype=_FULL_BY_DTYPE, widest=_WIDEST),
     "norm.Scalar": _norm,
+    "rms_norm": _rms_norm,
     "binary_cross_entropy": _binary_cross_entropy,
 }
