@@ -17,7 +17,7 @@ from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
 from tonnage.tracking.modules import BACKWARD
 from tonnage.virtual.remembered import Remembered, follows_from_layouts, key_of
-from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
+from tonnage.virtual.same_device import check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
 from tonnage.virtual.specials import SPECIAL
 from tonnage.virtual.storages import Place
@@ -90,8 +90,6 @@ class Recorder(TorchDispatchMode):
             with self:
                 return func._op_dk(_EXPLICIT, *args, **kwargs)
         inputs = _tensors(args, kwargs)
-        if func in INDEXING and args[0].is_meta:
-            adopt_lists(self.gpu, args)
         if len(inputs) > 1 and not plan.crosses:
             if self.gpu.storages.elsewhere or len({t.is_meta for t in inputs}) > 1:
                 check_same_device(self.gpu, func, args, inputs)

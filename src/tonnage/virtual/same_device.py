@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,10 +36,10 @@ _ACROSS = {
 """Copies, indices and lengths: operators of which an argument may be in host memory."""
 
 
-def adopt_lists(gpu: VirtualDevice, args: Any) -> None:
-    """`tensor[[0, 1]]`: PyTorch makes the index out of the list on the tensor's device, past the dispatcher."""
-    if gpu.storages.place_of(args[0]) is Place.CARD:
-        for index in args[1]:
+def adopt_lists(gpu: VirtualDevice, tensor: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> None:
+    """Takes note of indices that were born with no operator, where `tensor` is on the device."""
+    if gpu.storages.place_of(tensor) is Place.CARD:
+        for index in indices:
             if index is not None and index.is_meta and gpu.storages.find(index) is None:
                 gpu.born(index.untyped_storage(), Place.CARD)
 

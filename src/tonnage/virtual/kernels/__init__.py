@@ -24,6 +24,7 @@ from tonnage.virtual.kernels import (
     foreach,
     indexing,
     linear,
+    lists,
     loss,
     matmul,
     norm,
@@ -43,6 +44,7 @@ LAYER: dict[str, Any] = {
     **attention.LAYER,
     **indexing.LAYER,
     **linear.LAYER,
+    **lists.LAYER,
     **transformer.LAYER,
 }
 EARLY = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tonnage.virtual.habits import Habits
-from tonnage.virtual.kernels import activation, attention, autocast, cpu_lstm, linear
+from tonnage.virtual.kernels import activation, attention, autocast, cpu_lstm, linear, lists
 from tonnage.virtual.kernels.attention import Call
 from tonnage.virtual.layer import active, behind, dataless
 
@@ -141,6 +141,7 @@ CPU = Habits(
         **autocast.layer(lower=_LOWER, full=_FULL, widest=_WIDEST),
         **activation.LAYER,
         **linear.LAYER,
+        **lists.LAYER,
         "scaled_dot_product_attention": scaled_dot_product_attention,
         "lstm.input": cpu_lstm.lstm,
     },
