@@ -14,6 +14,7 @@ from tonnage.virtual.kernels import (
     attention,
     attention_buffers,
     autocast,
+    choosing,
     ctc,
     cudnn,
     dropout,
@@ -44,6 +45,7 @@ LAYER = {
 EARLY = {
     **activation.EARLY,
     **attention_buffers.EARLY,
+    **choosing.EARLY,
     **ctc.EARLY,
     **embedding.EARLY,
     **foreach.EARLY,
@@ -53,6 +55,7 @@ EARLY = {
 }
 SCRATCH = {
     **attention_buffers.SCRATCH,
+    **choosing.SCRATCH,
     **ctc.SCRATCH,
     **cudnn.SCRATCH,
     **embedding.SCRATCH,
