@@ -17,6 +17,7 @@ from tonnage.virtual.kernels import (
     attention,
     attention_buffers,
     autocast,
+    choosing,
     ctc,
     cudnn,
     dropout,
@@ -50,6 +51,7 @@ LAYER: dict[str, Any] = {
 EARLY = {
     **activation.EARLY,
     **attention_buffers.EARLY,
+    **choosing.EARLY,
     **ctc.EARLY,
     **embedding.EARLY,
     **foreach.EARLY,
@@ -59,6 +61,7 @@ EARLY = {
 }
 SCRATCH = {
     **attention_buffers.SCRATCH,
+    **choosing.SCRATCH,
     **ctc.SCRATCH,
     **cudnn.SCRATCH,
     **embedding.SCRATCH,
