@@ -41,7 +41,14 @@ GROUPS = {
     for group in (
         Group("liger_eager", "PyTorch's own kernels beside Liger-Kernel's", "liger", worst=0.001),
         Group("pytorch_issue", "scripts in PyTorch issues", "pytorch_issue", worst=0.001),
-        Group("nanovlm", "nanoVLM's measure_vram.py", "nanovlm", median=0.015, worst=0.04),
+        Group(
+            "nanovlm",
+            "nanoVLM's measure_vram.py",
+            "nanovlm",
+            median=0.015,
+            worst=0.04,
+            quick=("nanovlm-june-bload", "nanovlm-june-b1"),
+        ),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
     )
 }

@@ -1,7 +1,7 @@
-"""nanoVLM's measure_vram.py at 91a3b93: a SigLIP tower, a pixel shuffle and SmolLM2-135M, trained at growing batch sizes.
+"""nanoVLM's measure_vram.py at 91a3b93: a SigLIP tower, a pixel shuffle and SmolLM2-135M, trained batch by batch size.
 
-The model is the repository's (models/*.py), operator by operator. One model serves all sizes: the gradients and the
-logits of one size are alive when the next begins, so a row runs the sizes before its own too.
+The model is the repository's (models/*.py), operator by operator. One model serves all sizes: gradients and logits of
+one size are alive when the next begins, so a row runs the sizes before its own too.
 """
 
 from __future__ import annotations
@@ -238,7 +238,12 @@ def batch_of(size: int) -> dict[str, torch.Tensor]:
 
 
 def measure(gpu: tonnage.VirtualGpu, model: nn.Module, sizes: tuple[int, ...]) -> None:
-    """measure_vram's loop; the names alive from one iteration to the next are its own."""
+    """measure_vram's loop; the names alive from one iteration to the next are its own.
+
+    It asks `"loss" in locals()` and the like before it deletes. Up to Python 3.12, which the README sets up, the dict
+    that `locals()` gives stays with the frame until it is asked again, and with it what the dict held last: the
+    logits, and the mask. 3.13 gives a new dict each time (PEP 667), so it is written out here.
+    """
     for size in sizes:
         torch.cuda.reset_peak_memory_stats()
         model.train()
@@ -252,10 +257,12 @@ def measure(gpu: tonnage.VirtualGpu, model: nn.Module, sizes: tuple[int, ...]) -
             attention_mask = batch["attention_mask"].to("cuda")
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cuda", dtype=torch.bfloat16):
-                logits, loss = model(input_ids, images, attention_mask, labels)  # noqa: F841  (alive until the next)
+                logits, loss = model(input_ids, images, attention_mask, labels)
             loss.backward()
             optimizer.step()
-        del optimizer, loss, images, input_ids, labels, attention_mask
+        del optimizer, loss, images, input_ids, labels
+        frame_locals = {"_": logits, "attention_mask": attention_mask}  # noqa: F841
+        del attention_mask
         torch.cuda.empty_cache()
 
 
