@@ -49,6 +49,7 @@ GROUPS = {
             worst=0.04,
             quick=("nanovlm-june-bload", "nanovlm-june-b1"),
         ),
+        Group("memlab", "pytorch_memlab's README", "memlab", median=0.05),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
     )
 }
