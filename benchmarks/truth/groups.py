@@ -49,8 +49,16 @@ GROUPS = {
             worst=0.04,
             quick=("nanovlm-june-bload", "nanovlm-june-b1"),
         ),
-        Group("memlab", "pytorch_memlab's README", "memlab", median=0.05),
-        Group("bert_large_anatomy", "BERT-large under transformers' Trainer", "bert_large_anatomy", median=0.05),
+        Group(
+            "memlab", "pytorch_memlab's README", "memlab", median=0.05, quick=("memlab-linear-bwd", "memlab-lstm-bwd")
+        ),
+        Group(
+            "bert_large_anatomy",
+            "BERT-large under transformers' Trainer",
+            "bert_large_anatomy",
+            median=0.05,
+            quick=("bertlarge-ctx", "bertlarge-load"),
+        ),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
     )
 }
