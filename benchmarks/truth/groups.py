@@ -59,6 +59,13 @@ GROUPS = {
             median=0.05,
             quick=("bertlarge-ctx", "bertlarge-load"),
         ),
+        Group(
+            "torchtune",
+            "torchtune's single-device recipes",
+            "torchtune",
+            median=0.05,
+            quick=("tune-3b-lora-init", "tune-init-lora7b"),
+        ),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
     )
 }
