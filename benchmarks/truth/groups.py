@@ -66,6 +66,23 @@ GROUPS = {
             median=0.05,
             quick=("tune-3b-lora-init", "tune-init-lora7b"),
         ),
+        Group(
+            "litgpt",
+            "litgpt's finetuning configs",
+            "litgpt",
+            median=0.05,
+            quick=("litgpt-stablelm-base-alpha-3b-lora", "litgpt-tiny-llama-lora"),
+        ),
+        Group(
+            "peft",
+            "PEFT's image-generation benchmark",
+            why="diffusers, whose FLUX.2 transformer these rows train, is not among the libraries the project is run with",
+        ),
+        Group(
+            "torchtitan",
+            "torchtitan on 8 GPUs and more",
+            why="sharded over several GPUs (FSDP2): the virtual GPU is one card, and what collectives take is not modelled",
+        ),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
     )
 }
