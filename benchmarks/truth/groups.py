@@ -76,12 +76,12 @@ GROUPS = {
         Group(
             "peft",
             "PEFT's image-generation benchmark",
-            why="diffusers, whose FLUX.2 transformer these rows train, is not among the libraries the project is run with",
+            why="diffusers, whose FLUX.2 transformer these rows train, is not installed where the project is run",
         ),
         Group(
             "torchtitan",
             "torchtitan on 8 GPUs and more",
-            why="sharded over several GPUs (FSDP2): the virtual GPU is one card, and what collectives take is not modelled",
+            why="sharded over several GPUs (FSDP2): the virtual GPU is one card, and collectives are not modelled",
         ),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
     )
