@@ -93,3 +93,8 @@ class Rules:
     def softmax_keeps_input(self) -> bool:
         """Whether autograd saves what softmax was given, as it did up to 1.10 (derivatives.yaml)."""
         return self.torch < (1, 11)
+
+    @property
+    def sorts_long_slices_alone(self) -> bool:
+        """Whether a single slice, or one of a million elements, is sorted once instead of twice (1.12, #77100)."""
+        return self.torch >= (1, 12)

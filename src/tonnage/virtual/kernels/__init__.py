@@ -22,6 +22,7 @@ from tonnage.virtual.kernels import (
     norm,
     reduction,
     softmax,
+    sorting,
     transformer,
 )
 
@@ -44,6 +45,7 @@ SCRATCH = {
     **matmul.SCRATCH,
     **norm.SCRATCH,
     **reduction.SCRATCH,
+    **sorting.SCRATCH,
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
