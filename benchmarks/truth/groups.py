@@ -50,13 +50,19 @@ GROUPS = {
             quick=("nanovlm-june-bload", "nanovlm-june-b1"),
         ),
         Group(
-            "memlab", "pytorch_memlab's README", "memlab", median=0.05, quick=("memlab-linear-bwd", "memlab-lstm-bwd")
+            "memlab",
+            "pytorch_memlab's README",
+            "memlab",
+            median=0.05,
+            worst=0.05,
+            quick=("memlab-linear-bwd", "memlab-lstm-bwd"),
         ),
         Group(
             "bert_large_anatomy",
             "BERT-large under transformers' Trainer",
             "bert_large_anatomy",
             median=0.05,
+            worst=0.05,
             quick=("bertlarge-ctx", "bertlarge-load"),
         ),
         Group(
@@ -64,6 +70,7 @@ GROUPS = {
             "torchtune's single-device recipes",
             "torchtune",
             median=0.05,
+            worst=0.05,
             quick=("tune-3b-lora-init", "tune-init-lora7b"),
         ),
         Group(
@@ -71,6 +78,7 @@ GROUPS = {
             "litgpt's finetuning configs",
             "litgpt",
             median=0.05,
+            worst=0.05,
             quick=("litgpt-stablelm-base-alpha-3b-lora", "litgpt-tiny-llama-lora"),
         ),
         Group(
