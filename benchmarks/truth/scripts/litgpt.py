@@ -421,6 +421,8 @@ def run(row: Row) -> Predicted:
     if row.id in NOT_RUN:
         raise NotRun(NOT_RUN[row.id])
     name, _, kind = row.id.removeprefix("litgpt-").rpartition("-")
+    if kind not in ("lora", "full") or row["parallelism"] != "single GPU":
+        raise NotRun("neither LoRA nor a full finetune in bf16 on one card")
     config = CONFIGS[name]
     if kind == "full":
         config = Config(**{**vars(config), "rank": 0})

@@ -33,18 +33,88 @@ class Config:
     rank: int = 0
     adapted: tuple[str, ...] = ()
     """The projections with LoRA, by name."""
+    quantized: bool = False
 
 
 LLAMA_32_3B = Config(128_256, 28, 24, 8, 3072, 8192, 131_072, tied=True)
 ALL_BUT_KEYS = ("q_proj", "v_proj", "output_proj", "w1", "w2", "w3")
 LLAMA_32_3B_LORA = Config(128_256, 28, 24, 8, 3072, 8192, 131_072, tied=True, rank=64, adapted=ALL_BUT_KEYS)
 LLAMA_2_7B_LORA = Config(32_000, 32, 32, 32, 4096, 11_008, 4096, rank=8, adapted=("q_proj", "v_proj"))
+LLAMA_2_7B_QLORA = Config(
+    32_000, 32, 32, 32, 4096, 11_008, 4096, rank=8, adapted=(*ALL_BUT_KEYS, "k_proj"), quantized=True
+)
+
+
+class NF4:
+    """torchao 0.1's NF4Tensor (dtypes/nf4tensor.py), with the operators that make one and that read it back."""
+
+    BLOCK, SCALER_BLOCK = 64, 256
+
+    @torch.no_grad()
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.shape = weight.shape
+        self.nf4 = torch.linspace(-1.0, 1.0, 16).to(weight.device, BF16)
+        self.scalers, self.factor, self.mean = self.quantized_scalers(weight.flatten())
+        self.data = self.quantized(weight)
+
+    def absmax(self, flat: torch.Tensor, block: int) -> torch.Tensor:
+        return flat.view(flat.numel() // block, block).abs().max(dim=1).values
+
+    def quantized_scalers(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        scalers = self.absmax(flat, self.BLOCK)
+        mean = scalers.mean()
+        scalers = scalers - mean
+        count = scalers.numel() // self.SCALER_BLOCK
+        blocks = scalers.view(count, self.SCALER_BLOCK)
+        largest = self.absmax(scalers, self.SCALER_BLOCK).unsqueeze(-1).expand(count, self.SCALER_BLOCK)
+        factor = 256 / (2 * largest)
+        quantized = blocks * factor
+        quantized = quantized.round()
+        quantized = quantized.clamp(-128, 127)
+        factor = factor[:, 0]  # a view: the whole of it stays
+        return quantized.flatten().to(torch.int8), factor.view(count), mean
+
+    def quantized(self, weight: torch.Tensor) -> torch.Tensor:
+        flat = weight.flatten()
+        blocks = flat.view(flat.numel() // self.BLOCK, self.BLOCK)
+        scales = self.absmax(weight.flatten(), self.BLOCK).unsqueeze(-1).expand(blocks.shape)
+        scaled = blocks / scales
+        indices = self.nearest(scaled.flatten())
+        combined = indices[::2] << 4 | indices[1::2]
+        return combined.to(torch.uint8)
+
+    def nearest(self, value: torch.Tensor) -> torch.Tensor:
+        value = value.unsqueeze(-1)
+        diff = (value - self.nf4).abs()
+        return diff.min(dim=-1).indices
+
+    def original(self) -> torch.Tensor:
+        first = (self.data >> 4).to(torch.long)
+        second = (self.data & 0b1111).to(torch.long)
+        first_values, second_values = self.nf4[first], self.nf4[second]
+        scalers = self.scalers.view(-1, self.SCALER_BLOCK) / self.factor.unsqueeze(-1)
+        scalers = scalers.flatten().to(BF16) + self.mean
+        repeated = scalers.unsqueeze(-1).expand(scalers.size(0), self.BLOCK // 2)
+        scaled_first = first_values * repeated.flatten()
+        scaled_second = second_values * repeated.flatten()
+        scaled_first = scaled_first.unsqueeze(-1).transpose(0, 1)
+        scaled_second = scaled_second.unsqueeze(-1).transpose(0, 1)
+        return torch.stack([scaled_first, scaled_second], dim=-1).reshape(self.shape)
+
+    def __deepcopy__(self, memo: object) -> NF4:
+        """torchtune's clone (utils/_register_nf4_dispatch_ops.py) goes through the original weight."""
+        return NF4(self.original())
 
 
 class LoRALinear(nn.Module):
-    def __init__(self, into: int, out: int, rank: int) -> None:
+    def __init__(self, into: int, out: int, rank: int, *, quantized: bool) -> None:
         super().__init__()
-        self.register_parameter("weight", nn.Linear(into, out, bias=False).weight)
+        linear = nn.Linear(into, out, bias=False)
+        if quantized:
+            self.weight = NF4(linear.weight)
+        else:
+            self.register_parameter("weight", linear.weight)
+        del linear
         self.lora_a = nn.Linear(into, rank, bias=False)
         self.lora_b = nn.Linear(rank, out, bias=False)
 
@@ -54,7 +124,9 @@ class LoRALinear(nn.Module):
 
 
 def linear(config: Config, name: str, into: int, out: int) -> nn.Module:
-    return LoRALinear(into, out, config.rank) if name in config.adapted else nn.Linear(into, out, bias=False)
+    if name not in config.adapted:
+        return nn.Linear(into, out, bias=False)
+    return LoRALinear(into, out, config.rank, quantized=config.quantized)
 
 
 class RMSNorm(nn.Module):
@@ -196,14 +268,27 @@ class Decoder(nn.Module):
 
 
 def setup_model(config: Config, *, cloned: bool = False) -> Decoder:
-    """_setup_model: built on the card in bf16; a checkpoint of the host is then copied in, tensor by tensor."""
+    """_setup_model: built on the card in bf16; a checkpoint of the host is then copied in, tensor by tensor.
+
+    A quantised weight is replaced: what comes is moved to the card first and quantised there.
+    """
     default = torch.get_default_dtype()
     torch.set_default_dtype(BF16)
     try:
         with torch.device("cuda"):
-            return Decoder(config, cloned=cloned)
+            model = Decoder(config, cloned=cloned)
     finally:
         torch.set_default_dtype(default)
+    for module in model.modules():
+        if isinstance(module, LoRALinear) and config.quantized:
+            module.weight = NF4(torch.empty(module.weight.shape, dtype=BF16).to("cuda"))
+    return model
+
+
+def quantized_setup(gpu: tonnage.VirtualGpu) -> Decoder:
+    """The checkpoint of the host carries no data."""
+    with gpu.host():
+        return setup_model(LLAMA_2_7B_QLORA, cloned=True)
 
 
 def packed(gpu: tonnage.VirtualGpu, count: int) -> Iterable[dict[str, torch.Tensor]]:
@@ -254,8 +339,7 @@ def active_peak() -> int:
 
 COMPILED = "the step is compiled, and what a compiled step holds at its peak is not known to the virtual GPU"
 UNPACKED = "batches of Alpaca as they come: the longest of them, on which the peak hangs, is not published"
-NF4 = "the peak is inside torchao's quantisation to NF4 of each weight on the card, which is not re-enacted"
-NOT_RUN = {"tune-3b-0": UNPACKED, **{f"tune-3b-{n}": COMPILED for n in range(2, 10)}, "tune-init-qlora7b": NF4}
+NOT_RUN = {"tune-3b-0": UNPACKED, **{f"tune-3b-{n}": COMPILED for n in range(2, 10)}}
 
 
 def run(row: Row) -> Predicted:
@@ -267,6 +351,7 @@ def run(row: Row) -> Predicted:
         "tune-3b-lora-init": ("2.5.1", lambda gpu: setup_model(LLAMA_32_3B_LORA)),
         "tune-init-lora7b": ("2.2.2", lambda gpu: setup_model(LLAMA_2_7B_LORA, cloned=True)),
         "tune-init-lora7b-res": ("2.2.2", lambda gpu: setup_model(LLAMA_2_7B_LORA, cloned=True)),
+        "tune-init-qlora7b": ("2.2.2", quantized_setup),
     }
     version, script = scripts[row.id]
     with tonnage.virtual_gpu("A100", torch_version=version) as gpu:
