@@ -116,3 +116,18 @@ class Rules:
         LayerNormBackwardKernelImplInternal of ATen/native/cuda/layer_norm_kernel.cu had them for ROCm alone before.
         """
         return self.torch >= (2, 8)
+
+    @property
+    def softmax_keeps_input(self) -> bool:
+        """Whether autograd saves what softmax was given, as it did up to 1.10 (derivatives.yaml)."""
+        return self.torch < (1, 11)
+
+    @property
+    def sorts_long_slices_alone(self) -> bool:
+        """Whether a single slice, or one of a million elements, is sorted once instead of twice (1.12, #77100)."""
+        return self.torch >= (1, 12)
+
+    @property
+    def cub_offset(self) -> int:
+        """Bytes of the numbers that cub counts items in: an int with CUDA 11.3 (of 1.11; 2.0 is assumed), then 8."""
+        return 4 if self.torch < (2, 0) else 8

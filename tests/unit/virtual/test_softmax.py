@@ -1,4 +1,4 @@
-"""Softmax: backward takes the product of gradient and output, and both ways want their inputs in order."""
+"""Softmax: what it reads, what autograd keeps of it by version, and what backward takes for itself."""
 
 from __future__ import annotations
 
@@ -6,50 +6,104 @@ import pytest
 import torch
 
 import tonnage
+from tonnage.virtual.gpu import VirtualGpu
 
-N = 4 * 8 * 128 * 128
-
-
-@pytest.fixture
-def gpu():
-    with tonnage.virtual_gpu("A100") as card:
-        yield card
+SCORES = 4 * 512 * 512  # bytes
 
 
-def traffic(gpu, run) -> list[int]:
-    """Sizes taken and given back (negative) while `run` is at work; what it returns lives on."""
-    start = len(gpu.recording.ledger)
-    gpu.kept = run()
-    ledger = gpu.recording.ledger
-    return [(1 if kind.name == "ALLOC" else -1) * ledger.sizes[n] for kind, n in list(ledger.events())[start:]]
+@pytest.mark.parametrize(("version", "kept"), [("1.10.2", 3), ("1.11.0", 2)], ids=["input-and-result", "result-only"])
+def test_softmax_kept_its_input_up_to_1_10(version: str, kept: int) -> None:
+    with tonnage.virtual_gpu("V100", torch_version=version):
+        x = torch.randn(512, 512, device="cuda", requires_grad=True)
+        y = torch.softmax(x * 2, dim=-1)
+        assert torch.cuda.memory_allocated() == kept * SCORES
+        y.backward(y.detach())
+        assert torch.cuda.memory_allocated() == 3 * SCORES  # x, its gradient and the result
 
 
-def scores(dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.zeros(4, 8, 128, 128, device="cuda", dtype=dtype, requires_grad=True)
+def test_what_is_kept_under_autocast_is_the_input_in_fp16() -> None:
+    with tonnage.virtual_gpu("V100", torch_version="1.10.2"), torch.autocast("cuda", dtype=torch.float16):
+        x = torch.randn(512, 512, device="cuda", requires_grad=True)
+        y = torch.log_softmax(x.half(), dim=-1)
+        assert y.dtype is torch.float32
+        assert torch.cuda.memory_allocated() == SCORES + SCORES // 2 + SCORES
 
 
-@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.bfloat16, 2)])
-def test_backward_multiplies_gradient_and_output_first(gpu, dtype, size):
-    out = scores(dtype).softmax(-1)
-    grad = torch.zeros_like(out)
-    assert traffic(gpu, lambda: out.backward(grad)) == [size * N, size * N, -size * N]
+def test_nothing_is_kept_without_a_gradient() -> None:
+    with tonnage.virtual_gpu("V100", torch_version="1.10.2"), torch.no_grad():
+        y = torch.softmax(torch.randn(512, 512, device="cuda"), dim=-1)
+        assert torch.cuda.memory_allocated() == y.nbytes == SCORES
 
 
-def test_the_logarithms_backward_does_not(gpu):
-    out = scores().log_softmax(-1)
-    grad = torch.zeros_like(out)
-    assert traffic(gpu, lambda: out.backward(grad)) == [4 * N]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+def test_backward_multiplies_the_gradient_by_the_output_first(dtype: torch.dtype) -> None:
+    """SoftMax.cu, softmax_backward_cuda_out: beside its result there is a product, for the length of the call."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        scores = torch.zeros(4, 64, 256, device="cuda", dtype=dtype, requires_grad=True)
+        weights = scores.softmax(-1)
+        grad = torch.empty_like(weights)
+        start = len(gpu.recording.ledger)
+        weights.backward(grad)
+        assert sizes(gpu, start) == [scores.nbytes, scores.nbytes, -scores.nbytes]
+
+
+@pytest.mark.parametrize("asked", ["dtype", "autocast"])
+def test_fp16_is_read_as_it_is_for_an_fp32_result(asked: str) -> None:
+    """SoftMax.cpp: no cast before; backward takes an fp32 gradient, makes the fp16 one, and its product in fp32."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        scores = torch.zeros(4, 64, 256, device="cuda", dtype=torch.float16, requires_grad=True)
+        start = len(gpu.recording.ledger)
+        if asked == "dtype":
+            weights = scores.softmax(-1, dtype=torch.float32)
+        else:
+            with torch.autocast("cuda", dtype=torch.float16):
+                weights = scores.softmax(-1)
+        assert weights.dtype is torch.float32
+        grad = torch.empty_like(weights)
+        weights.backward(grad)
+        single = weights.nbytes
+        assert sizes(gpu, start) == [single, single, scores.nbytes, single, -single]
+
+
+def test_bf16_is_cast_before() -> None:
+    with tonnage.virtual_gpu("A100") as gpu, torch.no_grad():
+        scores = torch.zeros(4, 64, 256, device="cuda", dtype=torch.bfloat16)
+        start = len(gpu.recording.ledger)
+        weights = scores.softmax(-1, dtype=torch.float32)
+        assert sizes(gpu, start) == [weights.nbytes, weights.nbytes, -weights.nbytes]
+
+
+def test_backward_of_log_softmax_has_no_product() -> None:
+    with tonnage.virtual_gpu("A100") as gpu:
+        scores = torch.zeros(4, 64, 256, device="cuda", requires_grad=True)
+        logs = scores.log_softmax(-1)
+        grad = torch.empty_like(logs)
+        start = len(gpu.recording.ledger)
+        logs.backward(grad)
+        assert sizes(gpu, start) == [scores.nbytes]
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-def test_a_transposed_input_is_copied(gpu, name):
-    x = scores().detach().transpose(-1, -2)
-    assert traffic(gpu, lambda: getattr(x, name)(-1)) == [4 * N, 4 * N, -4 * N]
+def test_a_transposed_input_is_copied(name: str) -> None:
+    with tonnage.virtual_gpu("A100") as gpu:
+        x = torch.zeros(4, 64, 64, device="cuda").transpose(-1, -2)
+        start = len(gpu.recording.ledger)
+        result = getattr(x, name)(-1)
+        assert sizes(gpu, start) == [result.nbytes, result.nbytes, -result.nbytes]
 
 
-def test_an_expanded_gradient_is_multiplied_as_it_is(gpu):
-    """The product is in order, so nothing is copied besides; the logarithm's gradient is."""
-    for name, copies in (("softmax", 1), ("log_softmax", 1)):
-        total = getattr(scores(), name)(-1).sum()
-        found = traffic(gpu, total.backward)
-        assert found.count(4 * N) == 1 + copies
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_an_expanded_gradient_is_made_dense_once(name: str) -> None:
+    """The product of the softmax is dense, so nothing is copied besides; the gradient of the logarithm is copied."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        x = torch.zeros(4, 64, 64, device="cuda", requires_grad=True)
+        total = getattr(x, name)(-1).sum()
+        start = len(gpu.recording.ledger)
+        total.backward()
+        assert sizes(gpu, start).count(x.nbytes) == 2
+
+
+def sizes(gpu: VirtualGpu, start: int) -> list[int]:
+    """What was taken, and with a minus given back, from event `start` on."""
+    ledger = gpu.recording.ledger
+    return [(1 if kind.name == "ALLOC" else -1) * ledger.sizes[n] for kind, n in list(ledger.events())[start:]]

@@ -176,3 +176,20 @@ def test_a_draw_divides_by_exponential_draws(samples, replaced, taken):
     """Probabilities over draws, and for several the largest of them; with replacement two copies of the weights."""
     found = traffic(lambda x: x.multinomial(samples, replaced), zeros(8, 1000))
     assert found == [8 * 8 * samples, *and_back(taken)]
+
+
+def test_up_to_1_11_a_single_slice_was_sorted_twice():
+    """Pairs of slice and place, twice, and the keys, before cub's own; then the result is sorted by slice."""
+    n = 1_000_000
+    with tonnage.virtual_gpu("A100", torch_version="1.11.0") as gpu:
+        x = torch.empty(n, device="cuda")
+        start = len(gpu.recording.ledger.sizes)
+        torch.sort(x)
+        assert list(gpu.recording.ledger.sizes)[start:][:5] == [4 * n, 8 * n, 8 * n, 8 * n, 4 * n]
+
+
+def test_the_published_peak_of_1_11():
+    """pytorch #77049: 18380 MB (of 2**20 bytes) at the peak of sorting 400 million floats."""
+    with tonnage.virtual_gpu("A100", torch_version="1.11.0"):
+        torch.sort(torch.rand(400_000_000, device="cuda"))
+        assert torch.cuda.max_memory_allocated() // 2**20 == 18380

@@ -40,6 +40,7 @@ LAYER: dict[str, Any] = {
     **autocast.LAYER,
     **ctc.LAYER,
     **cudnn.LAYER,
+    **softmax.LAYER,
     **activation.LAYER,
     **dropout.LAYER,
     **attention.LAYER,

@@ -2,7 +2,8 @@
 
 cub/device/dispatch/dispatch_radix_sort.cuh of CCCL 2.3 (CUDA 12.4, of PyTorch 2.6) to 3.0 (CUDA 13.0), which agree: few
 items are sorted in one tile with a byte of scratch; more by passes of 8 bits, with second buffers for keys and values
-wherever there is more than one pass. PyTorch hands the number of items over in 64 bits.
+wherever there is more than one pass. PyTorch hands the number of items over in 64 bits; cub of CUDA 11.3, of PyTorch
+1.11, took it in 32.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ SHARED_MEMORY = 48 * 1024
 ALIGNMENT = 256
 DIGIT_BITS = 8
 DIGITS = 1 << DIGIT_BITS
-COUNTER, OFFSET = 4, 8
-"""Bytes of AtomicOffsetT, and of the type of positions."""
+COUNTER = 4
+"""Bytes of AtomicOffsetT."""
 _SINGLE_TILE = 256, 19
 """Threads and nominal items of a thread, for every card."""
 
 
-def radix_sort(items: int, *, key: int, value: int = 0, bits: int | None = None, capability: tuple[int, int]) -> int:
+def radix_sort(
+    items: int, *, key: int, value: int = 0, bits: int | None = None, offset: int = 8, capability: tuple[int, int]
+) -> int:
     """Bytes of scratch of DeviceRadixSort for `items` keys of `key` bytes, with values of `value` bytes.
+
+    `offset` is the bytes of the type that items are numbered in.
 
     Keys of fewer than 4 bytes are sorted in an older way before Hopper, whose histograms depend on how many blocks run
     at a time: without them, the two buffers are counted.
@@ -36,12 +41,12 @@ def radix_sort(items: int, *, key: int, value: int = 0, bits: int | None = None,
     buffers = [items * key, items * value]
     if not in_one_sweep(key, capability):
         return aliased(buffers)
-    threads, per_thread = _scaled(*_sweep(key, value, capability), max(key, value))
+    threads, per_thread = _scaled(*_sweep(key, value, offset, capability), max(key, value))
     tile = threads * per_thread
     portion = ((1 << 28) - 1) // tile * tile
     passes, portions = ceil((bits or 8 * key) / DIGIT_BITS), -(-items // portion)
     blocks = -(-min(items, portion) // tile)
-    bins, lookback = portions * passes * DIGITS * OFFSET, blocks * DIGITS * COUNTER
+    bins, lookback = portions * passes * DIGITS * offset, blocks * DIGITS * COUNTER
     return aliased([bins, lookback, *(buffers if passes > 1 else []), portions * passes * COUNTER])
 
 
@@ -64,12 +69,12 @@ def aliased(sizes: list[int]) -> int:
     return sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes) + ALIGNMENT - 1
 
 
-def _sweep(key: int, value: int, capability: tuple[int, int]) -> tuple[int, int]:
+def _sweep(key: int, value: int, offset: int, capability: tuple[int, int]) -> tuple[int, int]:
     """OnesweepPolicy of the card: threads, and nominal items of a thread."""
     if capability >= (9, 0):
         return _SMALL_KEYS[key] if key < 4 else (384, _sweep_items(key, value))
     if capability >= (8, 0):
-        return 384, 17 if key == 4 and value else 21
+        return 384, 17 if offset == 8 and key == 4 and value else 21
     if capability >= (7, 0):
         return 256, 46 if key == value == 4 else 23
     return 256, 29 if capability == (6, 0) else 30

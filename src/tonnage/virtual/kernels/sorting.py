@@ -61,7 +61,7 @@ def _is_fastest(tensor: torch.Tensor, dim: int) -> bool:
 
 def _segments(gpu: VirtualGpu, items: int, length: int, size: int) -> Iterator[int]:
     """launch_stable_sort_kernel for slices that 32 bits can count."""
-    slices, capability = items // length, gpu.card.compute_capability
+    slices, capability, offset = items // length, gpu.card.compute_capability, gpu.rules.cub_offset
     if slices >= FEW_SLICES and length < ONE_FILLS_THE_CARD:
         yield items * INDEX
         yield cub.segmented_radix_sort(items, key=size, value=INDEX)
@@ -70,14 +70,15 @@ def _segments(gpu: VirtualGpu, items: int, length: int, size: int) -> Iterator[i
         gpu.not_counted(
             "cub's histograms in a sort of 8- or 16-bit values", "their size depends on what runs at a time"
         )
-    if slices == 1 or length >= ONE_FILLS_THE_CARD:
+    if gpu.rules.sorts_long_slices_alone and (slices == 1 or length >= ONE_FILLS_THE_CARD):
         yield length * INDEX
-        yield cub.radix_sort(length, key=size, value=INDEX, capability=capability)
+        yield cub.radix_sort(length, key=size, value=INDEX, offset=offset, capability=capability)
         return
     yield from (items * INDEX, items * INDEX)
-    pairs = cub.radix_sort(items, key=size, value=INDEX, capability=capability)
+    pairs = cub.radix_sort(items, key=size, value=INDEX, offset=offset, capability=capability)
     yield from (items * size, pairs, -pairs, -items * size)
-    yield cub.radix_sort(items, key=INDEX, bits=max(1, ceil(log2(slices))), capability=capability)
+    bits = max(1, ceil(log2(slices)))
+    yield cub.radix_sort(items, key=INDEX, bits=bits, offset=offset, capability=capability)
 
 
 # The largest ----------------------------------------------------------------------------------------------------------
