@@ -211,7 +211,7 @@ def _here(
             if one.stopped:
                 seen.fail(_trouble(one.stopped.out_of_memory), one.stopped.message, one.stopped.hint)
     except KeyboardInterrupt:
-        seen.fail("interrupted", "interrupted")
+        seen.fail("interrupted", "runs that were complete by then are kept")
 
 
 def _in_child(seen: _Seen, *, progress: Callable[[str], None], **task: Any) -> None:
@@ -228,7 +228,7 @@ def _in_child(seen: _Seen, *, progress: Callable[[str], None], **task: Any) -> N
                 _take(seen, note, Path(folder), progress)
             child.wait()
         except KeyboardInterrupt:
-            seen.fail("interrupted", "interrupted")
+            seen.fail("interrupted", "runs that were complete by then are kept")
         finally:
             _end(child)
         if seen.failure is None and child.returncode:
