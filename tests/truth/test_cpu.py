@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tonnage.ledger import Category, Kind
-from tonnage.measure import recorder_for
+from tonnage.measuring import recorder_for
 from tonnage.scenario import Scenario
 from tonnage.virtual import virtual_cpu
 from tonnage.workload import resolve, run

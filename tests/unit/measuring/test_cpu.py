@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tonnage.ledger import Category, Kind
-from tonnage.measure import recorder_for
+from tonnage.measuring import recorder_for
 from tonnage.recording import PEAK
 from tonnage.tracking.modules import BACKWARD, FORWARD, OPTIMIZER
 

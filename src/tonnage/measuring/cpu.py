@@ -17,8 +17,8 @@ from torch._C._profiler import _ExperimentalConfig
 from torch.autograd import profiler
 
 from tonnage.ledger import Category
-from tonnage.measure.history import MARKER, History, Said
-from tonnage.measure.resident import peak_resident_bytes, reset_peak, resident_bytes, total_memory
+from tonnage.measuring.history import MARKER, History, Said
+from tonnage.measuring.resident import peak_resident_bytes, reset_peak, resident_bytes, total_memory
 from tonnage.recording import PEAK, Environment, NotCounted, ProcessMemory, Recording
 from tonnage.trace import Trace
 from tonnage.tracking.modules import ModuleTracker

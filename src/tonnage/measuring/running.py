@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tonnage.errors import TonnageError
-from tonnage.measure import recorder_for
+from tonnage.measuring import recorder_for
 from tonnage.recording import Recording
 from tonnage.scenario import Scenario
 from tonnage.workload import Ran, Workload, run
