@@ -92,7 +92,7 @@ def _figures(measurement: Measurement, predicted: Report) -> Table:
     expected = dict(_expected(predicted))
     table = Table.grid(padding=(0, 1, 0, 0))
     for justify in ("left", "right", "right", "right", "right", "right"):
-        table.add_column(justify=justify, no_wrap=True)
+        table.add_column(justify=justify, overflow="fold")
     table.add_row(*(Text(name, style="bold") for name in ("", "mean", "", "spread", "predicted", "off by")))
     for name, label in _ROWS.items():
         spread = measurement.spread.get(name)
