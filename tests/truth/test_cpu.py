@@ -178,7 +178,7 @@ def test_the_same_bytes_at_every_mark(name, mode):
 
 
 @pytest.mark.parametrize("otherwise", OTHERWISE)
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize("name", ["bert", "llama"])
 def test_the_same_bytes_otherwise(name, otherwise):
     assert_equal(name, **OTHERWISE[otherwise])
 
@@ -219,7 +219,9 @@ def test_what_is_measured_is_what_python_finds():
 
     def tensors():
         gc.collect()
-        return [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor) and t.numel()]
+        found = [t for t in gc.get_objects() if type(t) in (torch.Tensor, nn.Parameter)]
+        found += [t.grad for t in found if t.is_leaf and t.grad is not None]  # Python has not seen them yet
+        return [t for t in found if t.layout is torch.strided and t.device.type == "cpu" and t.numel()]
 
     def mark(name):
         recorder.mark(name)
