@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import torch
 
@@ -29,3 +30,11 @@ class Habits:
     host_outputs: Mapping[Any, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     taken_apart: Collection[Any] = ()
+
+    @cached_property
+    def dispatch_key(self) -> torch._C.DispatchKey:
+        return cast("torch._C.DispatchKey", getattr(torch._C.DispatchKey, self.key))
+
+    @cached_property
+    def dispatch_keys(self) -> torch._C.DispatchKeySet:
+        return torch._C.DispatchKeySet(self.dispatch_key)
