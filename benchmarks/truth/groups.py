@@ -60,5 +60,13 @@ GROUPS = {
             worst=0.001,
             quick=tuple(row.id for row in rows_of("hf_trainer_init")),
         ),
+        Group(
+            "hf_sdpa_tables",
+            "training steps of transformers, eager attention and sdpa",
+            "hf_sdpa_tables",
+            median=0.007,
+            worst=0.02,
+            quick=tuple(row.id for row in rows_of("hf_sdpa_tables") if "bertbase" in row.id),
+        ),
     )
 }

@@ -159,7 +159,7 @@ class Recorder(TorchDispatchMode):
             shape,
             kernels.EARLY.get(func),
             kernels.SCRATCH.get(func),
-            kernels.HOST_OUTPUTS.get(func, ()),
+            on_host(self.gpu.rules) if (on_host := kernels.HOST_OUTPUTS.get(func)) else (),
             crosses(func),
             follows_from_layouts(func),
         )

@@ -38,6 +38,8 @@ KNOWN_INTEGERS = 1 << 18
 """Elements up to which integer and bool tensors are followed: the ids of 64 x 4096 tokens."""
 KNOWN_FLOATS = 512
 """Elements up to which floating tensors are followed: schedules and scales, not activations."""
+_FILLED = {aten.ones.default, aten.zeros.default, aten.full.default}
+"""Masks that models make themselves are often floats: a tensor filled with one number is followed like an integer's."""
 
 PATIENCE = 5000
 """How often one line may ask for the same unknown bool before it is taken to be a loop that waits for it."""
@@ -67,6 +69,10 @@ def small(tensor: torch.Tensor) -> bool:
     """Whether a tensor is small enough for its values to be followed."""
     limit = KNOWN_FLOATS if tensor.dtype.is_floating_point or tensor.dtype.is_complex else KNOWN_INTEGERS
     return tensor.numel() <= limit
+
+
+def _as_integers(tensor: torch.Tensor) -> bool:
+    return tensor.numel() <= KNOWN_INTEGERS
 
 
 def dtype_among(args: Any, kwargs: Any) -> torch.dtype | None:
@@ -182,7 +188,8 @@ class Values:
         if out is None:  # the operator only looks at its inputs
             return
         outputs = _tensors_of(out)
-        if not all(small(o) for o in outputs) or not _runs_on_host(func):
+        follows = _as_integers if func in _FILLED else small
+        if not all(map(follows, outputs)) or not _runs_on_host(func):
             return
         said = self._invented(func, inputs)
         try:

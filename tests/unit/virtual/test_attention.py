@@ -187,6 +187,18 @@ def test_flash_keeps_the_output_the_sums_and_two_small_words():
     assert recorded("A100", forward) == [elements * 64 * 2, elements * 4, 16, 8]
 
 
+@pytest.mark.parametrize(("version", "seeds"), [("2.4.0", []), ("2.6.0", []), ("2.7.0", [16, 8])])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_flash_kept_its_seeds_on_the_host_before_2_7(version, seeds, dropout):
+    def forward():
+        q, k, v = (heads(2, 4, 32, 64, grad=True) for _ in range(3))
+        yield
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        yield out
+
+    assert recorded("A100", forward, version=version) == [2 * 4 * 32 * 64 * 2, 2 * 4 * 32 * 4, *seeds]
+
+
 def test_flash_backward_of_a_dense_gradient():
     """B8 H12 S1024 D64 bf16: dq, dk, dv of 12 MiB, row sums of 0.375 MiB, an fp32 dq of 24 MiB: 60.375 at once."""
 

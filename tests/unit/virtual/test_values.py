@@ -32,6 +32,14 @@ def here(offset=0):
     return f"{Path(__file__).name}:{sys._getframe(1).f_lineno + offset}"
 
 
+def test_a_mask_of_ones_is_known_although_its_type_is_that_of_activations(gpu):
+    """BERT and OPT make such masks for themselves, and leave the mask out of sdpa where nothing is hidden."""
+    made = torch.ones(8, 128, device="cuda")
+    assert bool(torch.all(made == 1)) is True
+    assert bool(torch.all(torch.full((8, 128), 2.0, device="cuda") == 1)) is False
+    assert assumptions(gpu) == []
+
+
 # Known values ---------------------------------------------------------------------------------------------------------
 
 COMPUTED = {

@@ -16,6 +16,7 @@ from tonnage.virtual.kernels.attention import HALVES
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.rules import Rules
 
 aten = torch.ops.aten
 
@@ -196,7 +197,18 @@ SCRATCH = {
     aten._scaled_dot_product_efficient_attention.default: _efficient_forward,
     aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
 }
+
+
+def _flash_seeds(rules: Rules) -> tuple[int, ...]:
+    return () if rules.keeps_flash_seeds_on_card else (2, 3)
+
+
+def _efficient_seeds(rules: Rules) -> tuple[int, ...]:
+    return (2, 3)
+
+
 HOST_OUTPUTS = {
-    aten._scaled_dot_product_efficient_attention.default: (2, 3),
+    aten._scaled_dot_product_flash_attention.default: _flash_seeds,
+    aten._scaled_dot_product_efficient_attention.default: _efficient_seeds,
 }
-"""Outputs that are in host memory on CUDA: the mem-efficient kernel's seed and offset, outside of graph capture."""
+"""Which of the tensors that come out are in host memory on CUDA outside of graph capture: seeds and offsets."""
