@@ -68,5 +68,15 @@ GROUPS = {
             worst=0.02,
             quick=tuple(row.id for row in rows_of("hf_sdpa_tables") if "bertbase" in row.id),
         ),
+        Group(
+            "nanovlm",
+            "nanoVLM's measure_vram.py",
+            "nanovlm",
+            median=0.015,
+            worst=0.04,
+            quick=("nanovlm-june-bload", "nanovlm-june-b1"),
+        ),
+        Group("memlab", "pytorch_memlab's README", "memlab", median=0.05),
+        Group("bert_large_anatomy", "BERT-large under transformers' Trainer", "bert_large_anatomy", median=0.05),
     )
 }

@@ -37,6 +37,8 @@ WARP_SIZE = 32  # on every NVIDIA card to date: NVIDIA/cccl libcudacxx/include/c
 # PyTorch loads its kernels one by one since 1.13 (pytorch/pytorch#86509); before that the context held them all.
 _LAZY_LOADING_SINCE = (1, 13)
 
+_ENDS = ("low", "typical", "high")
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -97,16 +99,20 @@ class Card:
 
         Made of a base (driver, page tables, default stream, first kernels), the stack of every thread that can be
         resident (1 KiB each: multiprocessors x threads x 1024 B), 8 MiB of device heap and 1 MiB of printf buffer.
-        Where it was measured on this card, that is `typical`. Kernels loaded later are not counted. The figures and
-        their sources are in data/gpus.toml, [context]. Raises BadOption for a torch that loads all kernels at once.
+        Where it was measured on this card, that is `typical`. Kernels loaded later are not counted; before 1.13 all
+        of PyTorch's are, as it loaded them at once. The figures and their sources are in data/gpus.toml, [context].
         """
-        _require_lazy_loading(torch_version)
         model = _catalogue()["context"]
         stacks = self.sm_count * self.max_threads_per_sm * model["stack_bytes_per_thread"]
         fixed = stacks + model["heap_and_printf_mib"] * MiB
-        low, typical, high = (fixed + model["base_mib"][end] * MiB for end in ("low", "typical", "high"))
+        low, typical, high = (fixed + model["base_mib"][end] * MiB for end in _ENDS)
         if self.measured_context is not None:
             typical = self.measured_context
+        if parse_version(torch_version) < _LAZY_LOADING_SINCE:
+            kernels = model["eager_kernels_mib"]
+            low, typical, high = (
+                lazy + kernels[end] * MiB for lazy, end in zip((low, typical, high), _ENDS, strict=True)
+            )
         return MemoryRange(low=min(low, typical), high=max(high, typical), typical=typical)
 
 
@@ -214,11 +220,3 @@ def parse_version(text: str) -> tuple[int, int]:
     if match is None:
         raise BadOption(f"`{text}` is no PyTorch version", hint="write it as torch.__version__ prints it: 2.7.1")
     return int(match[1]), int(match[2])
-
-
-def _require_lazy_loading(torch_version: str) -> None:
-    if parse_version(torch_version) < _LAZY_LOADING_SINCE:
-        raise BadOption(
-            f"torch {torch_version} loads every kernel into its context, whose size is not modelled",
-            hint="name torch 1.13 or later",
-        )

@@ -229,8 +229,26 @@ def test_context_counts_the_stack_of_every_resident_thread() -> None:
     assert (context.low, context.typical, context.high) == (114 * MiB, 199 * MiB, 264 * MiB)
 
 
-@pytest.mark.parametrize("torch_version", ["1.12.1", "latest", ""])
-def test_context_of_a_torch_that_is_not_modelled_is_refused(torch_version: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "torch_version", "process", "allocated"),
+    [  # nvidia-smi of a process and the segments of its one tensor, in MiB, as pytorch #55277, #49877 and #28394 say
+        ("GTX 1080", "1.8.2", 721, 2),
+        ("RTX 3090", "1.8.2", 1687, 2),
+        ("RTX 2080 Ti", "1.6.0", 1035, 158),
+        ("RTX 3090", "1.7.1", 1644, 158),
+    ],
+    ids=["gtx1080", "rtx3090-1.8", "rtx2080ti", "rtx3090-1.7"],
+)
+def test_context_before_lazy_loading_is_in_the_range(
+    name: str, torch_version: str, process: int, allocated: int
+) -> None:
+    context = find_card(name).context_bytes(torch_version)
+    assert context.low < (process - allocated) * MiB < context.high
+    assert find_card(name).context_bytes("1.13.0").high < context.typical
+
+
+@pytest.mark.parametrize("torch_version", ["latest", ""])
+def test_context_of_no_version_is_refused(torch_version: str) -> None:
     with pytest.raises(BadOption):
         find_card("T4").context_bytes(torch_version)
 

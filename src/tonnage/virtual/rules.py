@@ -97,3 +97,8 @@ class Rules:
     def fuses_rms_norm(self) -> bool:
         """Whether `rms_norm` is one kernel on CUDA (2.9, pytorch #153666) or a chain of small ones."""
         return self.torch >= (2, 9)
+
+    @property
+    def softmax_keeps_input(self) -> bool:
+        """Whether autograd saves what softmax was given, as it did up to 1.10 (derivatives.yaml)."""
+        return self.torch < (1, 11)

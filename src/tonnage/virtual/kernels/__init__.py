@@ -21,12 +21,14 @@ from tonnage.virtual.kernels import (
     matmul,
     norm,
     reduction,
+    softmax,
     transformer,
 )
 
 LAYER = {
     **autocast.LAYER,
     **cudnn.LAYER,
+    **softmax.LAYER,
     **activation.LAYER,
     **dropout.LAYER,
     **attention.LAYER,
