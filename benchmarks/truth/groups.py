@@ -78,5 +78,12 @@ GROUPS = {
         ),
         Group("memlab", "pytorch_memlab's README", "memlab", median=0.05),
         Group("bert_large_anatomy", "BERT-large under transformers' Trainer", "bert_large_anatomy", median=0.05),
+        Group(
+            "optimum_benchmark_llama2",
+            "Llama-2-7b, prefill and generate, by optimum-benchmark",
+            "optimum_benchmark_llama2",
+            median=0.015,
+            worst=0.04,
+        ),
     )
 }

@@ -16,10 +16,17 @@ def expanded(mask: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
 def causal(mask: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
     """AttentionMaskConverter.to_4d: the padding mask and the causal one in one."""
     batch, columns = mask.shape
+    over = triangle(batch, rows, columns, dtype, mask.device)
     hidden = expanded(mask, dtype, rows)
-    if rows == 1:
-        return hidden
-    return triangle(batch, rows, columns, dtype, mask.device).masked_fill(hidden.bool(), torch.finfo(dtype).min)
+    return over.masked_fill(hidden.bool(), torch.finfo(dtype).min)
+
+
+def summed(mask: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
+    """The same as of 4.35, which added the two up."""
+    batch, columns = mask.shape
+    over = triangle(batch, rows, columns, dtype, mask.device) if rows > 1 else None
+    hidden = expanded(mask, dtype, rows)
+    return hidden if over is None else hidden + over
 
 
 def triangle(batch: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -63,6 +63,9 @@ _DECIDED_BY_ONE: dict[Any, bool] = {
 
 
 _TRIANGLES = {aten.tril.default, aten.triu.default}
+_SOFTMAXES = {aten._softmax.default, aten._log_softmax.default}
+_SOFTMAX_BACKWARDS = {aten._softmax_backward_data.default, aten._log_softmax_backward_data.default}
+"""On a CPU they have no kernel from fp16 to fp32 and back."""
 
 
 def small(tensor: torch.Tensor) -> bool:
@@ -243,6 +246,10 @@ class Values:
         real_kwargs = {name: self._real(value) for name, value in kwargs.items()}
         if func in _TRIANGLES:
             return _triangle(func, *real_args, **real_kwargs)
+        if func in _SOFTMAXES and real_args[2]:
+            return func(real_args[0].float(), real_args[1], False)
+        if func in _SOFTMAX_BACKWARDS and real_args[3] != real_args[0].dtype:
+            return func(*real_args[:3], real_args[0].dtype).to(real_args[3])
         if func in _UNINITIALISED:
             return torch.zeros_like(func(*real_args, **real_kwargs))
         if torch.Tag.nondeterministic_seeded not in func.tags:

@@ -1,4 +1,4 @@
-"""Softmax: what autograd keeps of it, by version."""
+"""Softmax: what it reads, what autograd keeps of it by version, and what backward takes for itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import tonnage
+from tonnage.virtual.gpu import VirtualGpu
 
 SCORES = 4 * 512 * 512  # bytes
 
@@ -32,3 +33,57 @@ def test_nothing_is_kept_without_a_gradient() -> None:
     with tonnage.virtual_gpu("V100", torch_version="1.10.2"), torch.no_grad():
         y = torch.softmax(torch.randn(512, 512, device="cuda"), dim=-1)
         assert torch.cuda.memory_allocated() == y.nbytes == SCORES
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+def test_backward_multiplies_the_gradient_by_the_output_first(dtype: torch.dtype) -> None:
+    """SoftMax.cu, softmax_backward_cuda_out: beside its result there is a product, for the length of the call."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        scores = torch.zeros(4, 64, 256, device="cuda", dtype=dtype, requires_grad=True)
+        weights = scores.softmax(-1)
+        grad = torch.empty_like(weights)
+        start = len(gpu.recording.ledger)
+        weights.backward(grad)
+        assert sizes(gpu, start) == [scores.nbytes, scores.nbytes, -scores.nbytes]
+
+
+@pytest.mark.parametrize("asked", ["dtype", "autocast"])
+def test_fp16_is_read_as_it_is_for_an_fp32_result(asked: str) -> None:
+    """SoftMax.cpp: no cast before; backward takes an fp32 gradient, makes the fp16 one, and its product in fp32."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        scores = torch.zeros(4, 64, 256, device="cuda", dtype=torch.float16, requires_grad=True)
+        start = len(gpu.recording.ledger)
+        if asked == "dtype":
+            weights = scores.softmax(-1, dtype=torch.float32)
+        else:
+            with torch.autocast("cuda", dtype=torch.float16):
+                weights = scores.softmax(-1)
+        assert weights.dtype is torch.float32
+        grad = torch.empty_like(weights)
+        weights.backward(grad)
+        single = weights.nbytes
+        assert sizes(gpu, start) == [single, single, scores.nbytes, single, -single]
+
+
+def test_bf16_is_cast_before() -> None:
+    with tonnage.virtual_gpu("A100") as gpu, torch.no_grad():
+        scores = torch.zeros(4, 64, 256, device="cuda", dtype=torch.bfloat16)
+        start = len(gpu.recording.ledger)
+        weights = scores.softmax(-1, dtype=torch.float32)
+        assert sizes(gpu, start) == [weights.nbytes, weights.nbytes, -weights.nbytes]
+
+
+def test_backward_of_log_softmax_has_no_product() -> None:
+    with tonnage.virtual_gpu("A100") as gpu:
+        scores = torch.zeros(4, 64, 256, device="cuda", requires_grad=True)
+        logs = scores.log_softmax(-1)
+        grad = torch.empty_like(logs)
+        start = len(gpu.recording.ledger)
+        logs.backward(grad)
+        assert sizes(gpu, start) == [scores.nbytes]
+
+
+def sizes(gpu: VirtualGpu, start: int) -> list[int]:
+    """What was taken, and with a minus given back, from event `start` on."""
+    ledger = gpu.recording.ledger
+    return [(1 if kind.name == "ALLOC" else -1) * ledger.sizes[n] for kind, n in list(ledger.events())[start:]]

@@ -40,6 +40,18 @@ def test_a_mask_of_ones_is_known_although_its_type_is_that_of_activations(gpu):
     assert assumptions(gpu) == []
 
 
+def test_values_are_followed_from_fp16_to_fp32_and_back_through_a_softmax(gpu):
+    """Softmax of four equal numbers is a quarter each; where gradients are equal, they cancel."""
+    x = torch.zeros(2, 4, device="cuda", dtype=torch.float16, requires_grad=True)
+    y = x.softmax(-1, dtype=torch.float32)
+    z = x.log_softmax(-1, dtype=torch.float32)
+    assert y.tolist() == [[0.25] * 4] * 2
+    (y.sum() + z.sum()).backward()
+    assert x.grad.dtype is torch.float16
+    assert x.grad.tolist() == [[0.0] * 4] * 2
+    assert assumptions(gpu) == []
+
+
 # Known values ---------------------------------------------------------------------------------------------------------
 
 COMPUTED = {

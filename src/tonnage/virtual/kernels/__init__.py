@@ -44,6 +44,7 @@ SCRATCH = {
     **matmul.SCRATCH,
     **norm.SCRATCH,
     **reduction.SCRATCH,
+    **softmax.SCRATCH,
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
