@@ -85,5 +85,12 @@ GROUPS = {
             median=0.015,
             worst=0.04,
         ),
+        Group(
+            "t4_amp_training",
+            "training steps under autocast on a T4",
+            "t4_amp_training",
+            worst=0.02,
+            quick=tuple(row.id for row in rows_of("t4_amp_training")),
+        ),
     )
 }
