@@ -92,5 +92,6 @@ GROUPS = {
             worst=0.02,
             quick=tuple(row.id for row in rows_of("t4_amp_training")),
         ),
+        Group("hf_docs", "OctoCoder in transformers' documentation", "hf_docs", median=0.01),
     )
 }
