@@ -68,7 +68,11 @@ def run(row: Row) -> Predicted:
         raise NotRun("the published figure is a misprint: it repeats that of half the length to the digit")
     said = sweep(row.id.split("-")[1])[row["attention"], row["batch"], row["seq_or_resolution"]]
     if said is None:
-        raise NotRun("ran out of memory, as on the card" if row["value_bytes"] is None else "ran out of memory")
+        raise NotRun(
+            "ran out of memory, as on the card"
+            if row["value_bytes"] is None
+            else "ran out of memory, which the card did not"
+        )
     return said
 
 

@@ -133,6 +133,15 @@ def test_a_preferred_cudnn_takes_what_it_can(what, expected):
 
 
 @pytest.mark.parametrize(
+    ("version", "dropout", "expected"),
+    [("2.11.0", 0.1, "cudnn"), ("2.12.0", 0.1, "flash"), ("2.12.0", 0.125, "cudnn"), ("2.13.0", 0.5, "cudnn")],
+)
+def test_cudnn_drops_by_sixteenths(version, dropout, expected):
+    """check_cudnn_dropout, pytorch #174245."""
+    assert backend("H100", version, dropout_p=dropout) == expected
+
+
+@pytest.mark.parametrize(
     ("chosen", "name"),
     [
         (SDPBackend.MATH, "math"),
