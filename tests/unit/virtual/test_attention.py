@@ -390,6 +390,21 @@ def test_masks_are_padded_to_rows_of_eight(columns, extra):
     assert found == [4, 4, written, *padded, 2 * 4 * 32 * 64 * 4]
 
 
+def test_cudnn_backward_adds_up_queries_in_fp32():
+    """dq, dk and dv; then 2 x 4 x 128 rows of 64 fp32 sums for dq and one of dO * O, in one workspace of the call."""
+
+    def backward():
+        q, k, v = (heads(2, 4, 128, 64, grad=True) for _ in range(3))
+        out = F.scaled_dot_product_attention(q, k, v)
+        grad = torch.empty_like(out)
+        yield
+        grads = torch.autograd.grad(out, (q, k, v), grad, retain_graph=True)
+        yield grads
+
+    each, workspace = 2 * 4 * 128 * 64 * 2, 2 * 4 * 128 * (64 + 1) * 4
+    assert recorded("H100", backward, version="2.13.0") == [each, each, each, workspace, -workspace]
+
+
 def test_the_math_path_writes_every_score():
     """bf16 on a T4 is computed in fp32: three casts, two scalings, scores, their softmax, the output; then the
     weights and the output are cast back. The softmax is made beside a plain one, minus infinity,
