@@ -61,6 +61,14 @@ GROUPS = {
             quick=tuple(row.id for row in rows_of("hf_trainer_init")),
         ),
         Group(
+            "hf_sdpa_tables",
+            "training steps of transformers, eager attention and sdpa",
+            "hf_sdpa_tables",
+            median=0.007,
+            worst=0.02,
+            quick=tuple(row.id for row in rows_of("hf_sdpa_tables") if "bertbase" in row.id),
+        ),
+        Group(
             "nanovlm",
             "nanoVLM's measure_vram.py",
             "nanovlm",
@@ -110,5 +118,20 @@ GROUPS = {
             "torchtitan on 8 GPUs and more",
             why="sharded over several GPUs (FSDP2): the virtual GPU is one card, and collectives are not modelled",
         ),
+        Group(
+            "optimum_benchmark_llama2",
+            "Llama-2-7b, prefill and generate, by optimum-benchmark",
+            "optimum_benchmark_llama2",
+            median=0.015,
+            worst=0.04,
+        ),
+        Group(
+            "t4_amp_training",
+            "training steps under autocast on a T4",
+            "t4_amp_training",
+            worst=0.02,
+            quick=tuple(row.id for row in rows_of("t4_amp_training")),
+        ),
+        Group("hf_docs", "OctoCoder in transformers' documentation", "hf_docs", median=0.01),
     )
 }

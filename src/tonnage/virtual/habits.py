@@ -16,10 +16,10 @@ Rule = Callable[..., Iterable[int]]
 class Habits:
     """The habits of PyTorch on `device`, by operator.
 
-    `layer` are kernels in front of autograd, by name, under a dispatch `key` that nothing else uses. `early` and
-    `scratch` give the bytes that a kernel takes for itself before and after its outputs, `host_outputs` the outputs
-    that are in host memory. `shapes` make outputs that are unlike those of `meta`, or say NotImplemented. Of operators
-    that are `taken_apart` the parts are recorded in their place.
+    `layer` are kernels in front of autograd, by name, under a dispatch `key` that nothing else uses. As functions of the
+    device, `early` and `scratch` give the bytes that a kernel takes for itself before and after its outputs, and
+    `host_outputs` which of these are in host memory. `shapes` make outputs that are unlike those of `meta`, or say
+    NotImplemented. Of operators that are `taken_apart` the parts are recorded in their place.
     """
 
     device: torch.device
@@ -27,7 +27,7 @@ class Habits:
     layer: Mapping[str, Callable[..., Any]]
     early: Mapping[Any, Rule] = field(default_factory=dict)
     scratch: Mapping[Any, Rule] = field(default_factory=dict)
-    host_outputs: Mapping[Any, tuple[int, ...]] = field(default_factory=dict)
+    host_outputs: Mapping[Any, Callable[..., tuple[int, ...]]] = field(default_factory=dict)
     shapes: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     taken_apart: Collection[Any] = ()
 

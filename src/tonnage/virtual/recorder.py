@@ -161,7 +161,7 @@ class Recorder(TorchDispatchMode):
             shape,
             habits.early.get(func),
             habits.scratch.get(func),
-            habits.host_outputs.get(func, ()),
+            on_host(self.gpu) if (on_host := habits.host_outputs.get(func)) else (),
             crosses(func),
             follows_from_layouts(func),
         )

@@ -77,6 +77,23 @@ class Rules:
         return self.torch >= (2, 11) and self.card.compute_capability in {(9, 0), (10, 0), (10, 3)}
 
     @property
+    def cudnn_drops_by_sixteenths(self) -> bool:
+        """Whether cuDNN's attention is left alone unless the dropout is a multiple of 1/16.
+
+        sdp_utils.cpp, check_cudnn_dropout: pytorch #174245, merged on 26 February 2026, after 2.11's branch.
+        """
+        return self.torch >= (2, 12)
+
+    @property
+    def keeps_flash_seeds_on_card(self) -> bool:
+        """Whether flash attention's random state is on the card outside of graph capture (2.7, pytorch #146372).
+
+        ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_fwd: before, seed and offset were scalars of the
+        host; since, a uint64[2] and an unused scalar, on the card with or without dropout.
+        """
+        return self.torch >= (2, 7)
+
+    @property
     def fuses_bias_of_one_row(self) -> bool:
         """Whether cuBLASLt is asked for `addmm` although the left matrix has one row or column (up to 2.9).
 

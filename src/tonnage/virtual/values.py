@@ -38,6 +38,8 @@ KNOWN_INTEGERS = 1 << 18
 """Elements up to which integer and bool tensors are followed: the ids of 64 x 4096 tokens."""
 KNOWN_FLOATS = 512
 """Elements up to which floating tensors are followed: schedules and scales, not activations."""
+_FILLED = {aten.ones.default, aten.zeros.default, aten.full.default}
+"""Masks that models make themselves are often floats: a tensor filled with one number is followed like an integer's."""
 
 PATIENCE = 5000
 """How often one line may ask for the same unknown bool before it is taken to be a loop that waits for it."""
@@ -61,12 +63,19 @@ _DECIDED_BY_ONE: dict[Any, bool] = {
 
 
 _TRIANGLES = {aten.tril.default, aten.triu.default}
+_SOFTMAXES = {aten._softmax.default, aten._log_softmax.default}
+_SOFTMAX_BACKWARDS = {aten._softmax_backward_data.default, aten._log_softmax_backward_data.default}
+"""On a CPU they have no kernel from fp16 to fp32 and back."""
 
 
 def small(tensor: torch.Tensor) -> bool:
     """Whether a tensor is small enough for its values to be followed."""
     limit = KNOWN_FLOATS if tensor.dtype.is_floating_point or tensor.dtype.is_complex else KNOWN_INTEGERS
     return tensor.numel() <= limit
+
+
+def _as_integers(tensor: torch.Tensor) -> bool:
+    return tensor.numel() <= KNOWN_INTEGERS
 
 
 def dtype_among(args: Any, kwargs: Any) -> torch.dtype | None:
@@ -188,7 +197,8 @@ class Values:
         if out is None:  # the operator only looks at its inputs
             return
         outputs = _tensors_of(out)
-        if not all(small(o) for o in outputs) or not _runs_on_host(func):
+        follows = _as_integers if func in _FILLED else small
+        if not all(map(follows, outputs)) or not _runs_on_host(func):
             return
         said = self._invented(func, inputs)
         try:
@@ -242,6 +252,10 @@ class Values:
         real_kwargs = {name: self._real(value) for name, value in kwargs.items()}
         if func in _TRIANGLES:
             return _triangle(func, *real_args, **real_kwargs)
+        if func in _SOFTMAXES and real_args[2]:
+            return func(real_args[0].float(), real_args[1], False)
+        if func in _SOFTMAX_BACKWARDS and real_args[3] != real_args[0].dtype:
+            return func(*real_args[:3], real_args[0].dtype).to(real_args[3])
         if func in _UNINITIALISED:
             return torch.zeros_like(func(*real_args, **real_kwargs))
         if torch.Tag.nondeterministic_seeded not in func.tags:

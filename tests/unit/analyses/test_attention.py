@@ -60,10 +60,13 @@ def test_scores_products_and_softmax() -> None:
 
 
 def test_training_keeps_the_softmax_dropout_and_its_mask() -> None:
-    """Kept: softmax and dropout's result in fp32, its mask in a byte; in backward comes the gradient of one matrix."""
+    """Kept: softmax and dropout's result in fp32, its mask in a byte; backward of dropout adds a gradient, 13 bytes.
+
+    Softmax's is more: its output and that one's gradient, the product of the two, and what comes out.
+    """
     found = attention_of(Eager(0.5), train=True)
     assert found is not None
-    assert found.most_scores_bytes == SCORES * (4 + 4 + 1) + SCORES * 4
+    assert found.most_scores_bytes == SCORES * 4 * 4
 
 
 def test_values_of_the_shape_of_scores_are_none() -> None:

@@ -133,6 +133,15 @@ def test_a_preferred_cudnn_takes_what_it_can(what, expected):
 
 
 @pytest.mark.parametrize(
+    ("version", "dropout", "expected"),
+    [("2.11.0", 0.1, "cudnn"), ("2.12.0", 0.1, "flash"), ("2.12.0", 0.125, "cudnn"), ("2.13.0", 0.5, "cudnn")],
+)
+def test_cudnn_drops_by_sixteenths(version, dropout, expected):
+    """check_cudnn_dropout, pytorch #174245."""
+    assert backend("H100", version, dropout_p=dropout) == expected
+
+
+@pytest.mark.parametrize(
     ("chosen", "name"),
     [
         (SDPBackend.MATH, "math"),
@@ -185,6 +194,18 @@ def test_flash_keeps_the_output_the_sums_and_two_small_words():
 
     elements = 8 * 12 * 1024
     assert recorded("A100", forward) == [elements * 64 * 2, elements * 4, 16, 8]
+
+
+@pytest.mark.parametrize(("version", "seeds"), [("2.4.0", []), ("2.6.0", []), ("2.7.0", [16, 8])])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_flash_kept_its_seeds_on_the_host_before_2_7(version, seeds, dropout):
+    def forward():
+        q, k, v = (heads(2, 4, 32, 64, grad=True) for _ in range(3))
+        yield
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        yield out
+
+    assert recorded("A100", forward, version=version) == [2 * 4 * 32 * 64 * 2, 2 * 4 * 32 * 4, *seeds]
 
 
 def test_flash_backward_of_a_dense_gradient():
@@ -367,6 +388,21 @@ def test_masks_are_padded_to_rows_of_eight(columns, extra):
     written = 2 * 32 * columns * 4
     padded = [2 * 32 * (columns + extra) * 4] if extra else []
     assert found == [4, 4, written, *padded, 2 * 4 * 32 * 64 * 4]
+
+
+def test_cudnn_backward_adds_up_queries_in_fp32():
+    """dq, dk and dv; then 2 x 4 x 128 rows of 64 fp32 sums for dq and one of dO * O, in one workspace of the call."""
+
+    def backward():
+        q, k, v = (heads(2, 4, 128, 64, grad=True) for _ in range(3))
+        out = F.scaled_dot_product_attention(q, k, v)
+        grad = torch.empty_like(out)
+        yield
+        grads = torch.autograd.grad(out, (q, k, v), grad, retain_graph=True)
+        yield grads
+
+    each, workspace = 2 * 4 * 128 * 64 * 2, 2 * 4 * 128 * (64 + 1) * 4
+    assert recorded("H100", backward, version="2.13.0") == [each, each, each, workspace, -workspace]
 
 
 def test_the_math_path_writes_every_score():

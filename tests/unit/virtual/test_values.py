@@ -32,6 +32,26 @@ def here(offset=0):
     return f"{Path(__file__).name}:{sys._getframe(1).f_lineno + offset}"
 
 
+def test_a_mask_of_ones_is_known_although_its_type_is_that_of_activations(gpu):
+    """BERT and OPT make such masks for themselves, and leave the mask out of sdpa where nothing is hidden."""
+    made = torch.ones(8, 128, device="cuda")
+    assert bool(torch.all(made == 1)) is True
+    assert bool(torch.all(torch.full((8, 128), 2.0, device="cuda") == 1)) is False
+    assert assumptions(gpu) == []
+
+
+def test_values_are_followed_from_fp16_to_fp32_and_back_through_a_softmax(gpu):
+    """Softmax of four equal numbers is a quarter each; where gradients are equal, they cancel."""
+    x = torch.zeros(2, 4, device="cuda", dtype=torch.float16, requires_grad=True)
+    y = x.softmax(-1, dtype=torch.float32)
+    z = x.log_softmax(-1, dtype=torch.float32)
+    assert y.tolist() == [[0.25] * 4] * 2
+    (y.sum() + z.sum()).backward()
+    assert x.grad.dtype is torch.float16
+    assert x.grad.tolist() == [[0.0] * 4] * 2
+    assert assumptions(gpu) == []
+
+
 # Known values ---------------------------------------------------------------------------------------------------------
 
 COMPUTED = {

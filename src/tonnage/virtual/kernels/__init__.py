@@ -3,8 +3,9 @@
 LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a kernel takes from the caching allocator
 for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
 negative number gives the last buffer of so many bytes back before the call ends. EARLY: the same, before the outputs.
-HOST_OUTPUTS: outputs that CUDA keeps in host memory. META: kernels that `meta` lacks. SHAPES: outputs of operators that
-it cannot run, or makes in another memory. TAKEN_APART: operators whose parts are recorded in their place.
+HOST_OUTPUTS: outputs that CUDA keeps in host memory, by the rules of the version. META: kernels that `meta` lacks.
+SHAPES: outputs of operators that it cannot run, or makes in another memory. TAKEN_APART: operators whose parts are
+recorded in their place.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from tonnage.virtual.layer import active_gpu, behind, dataless
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.rules import Rules
 
 aten = torch.ops.aten
 Tensor = torch.Tensor
@@ -117,7 +118,8 @@ def _alignment(dtype: torch.dtype, capability: tuple[int, int]) -> int:
     return 4 if capability >= (8, 0) else 1
 
 
-def takes_cudnn(call: Call, capability: tuple[int, int]) -> bool:
+def takes_cudnn(call: Call, rules: Rules) -> bool:
+    capability = rules.card.compute_capability
     limit = 256 if capability == (9, 0) else 128
     query, key, value = call.query, call.key, call.value
     deterministic = (
@@ -131,6 +133,7 @@ def takes_cudnn(call: Call, capability: tuple[int, int]) -> bool:
         and call.last_dims_contiguous(head_of_one=True)
         and key.shape[-2] > 1
         and not (query.shape[-2] == 1 and call.dropout > 0)
+        and not (rules.cudnn_drops_by_sixteenths and call.dropout * 16 % 1)
         and (call.mask is None or _cudnn_takes_mask(call, call.mask))
         and not deterministic
     )
@@ -153,7 +156,7 @@ def choose(gpu: VirtualGpu, call: Call) -> str:
     usable = {
         "flash": enabled.flash_sdp_enabled() and takes_flash(call, capability),
         "efficient": enabled.mem_efficient_sdp_enabled() and takes_efficient(call, capability),
-        "cudnn": enabled.cudnn_sdp_enabled() and takes_cudnn(call, capability),
+        "cudnn": enabled.cudnn_sdp_enabled() and takes_cudnn(call, gpu.rules),
         "math": enabled.math_sdp_enabled(),
     }
     backend = next((name for name in _order(gpu) if usable.get(name)), None)

@@ -1,7 +1,8 @@
 """What the kernels of attention take for themselves.
 
 ATen/native/transformers/cuda: flash_attn/flash_api.cpp (mha_fwd, mha_bwd), attention_backward.cu
-(_flash_attention_backward, _efficient_attention_backward) and mem_eff_attention/kernel_backward.h.
+(_flash_attention_backward, _efficient_attention_backward) and mem_eff_attention/kernel_backward.h; cudnn/MHA.cpp for
+cuDNN's, with the cuDNN frontend that it calls.
 """
 
 from __future__ import annotations
@@ -114,6 +115,23 @@ def _efficient_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int
     )
 
 
+def _cudnn(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    gpu.not_counted("cuDNN's attention workspaces", "the library chooses the size of its own part")
+    yield from ()
+
+
+def _cudnn_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """The frontend's part: dQ is added up in fp32, and each row's sum of dO * O stands beside it.
+
+    cudnn_frontend/node/scaled_dot_product_flash_attention.h, CompositeSDPABackwardNode, get_fe_workspace_size_node;
+    cuDNN's plan adds a part of its own.
+    """
+    query = args[1]
+    batch, heads, rows, head_size = query.shape
+    yield batch * heads * rows * (head_size + 1) * 4
+    yield from _cudnn(gpu, args, kwargs)
+
+
 class Tile(NamedTuple):
     """The kernel that is taken: its block of queries and keys, and where its outputs are added up."""
 
@@ -195,8 +213,21 @@ SCRATCH = {
     aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
     aten._scaled_dot_product_efficient_attention.default: _efficient_forward,
     aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
+    aten._scaled_dot_product_cudnn_attention.default: _cudnn,
+    aten._scaled_dot_product_cudnn_attention_backward.default: _cudnn_backward,
 }
+
+
+def _flash_seeds(gpu: VirtualGpu) -> tuple[int, ...]:
+    return () if gpu.rules.keeps_flash_seeds_on_card else (2, 3)
+
+
+def _efficient_seeds(gpu: VirtualGpu) -> tuple[int, ...]:
+    return (2, 3)
+
+
 HOST_OUTPUTS = {
-    aten._scaled_dot_product_efficient_attention.default: (2, 3),
+    aten._scaled_dot_product_flash_attention.default: _flash_seeds,
+    aten._scaled_dot_product_efficient_attention.default: _efficient_seeds,
 }
-"""Outputs that are in host memory on CUDA: the mem-efficient kernel's seed and offset, outside of graph capture."""
+"""Which of the tensors that come out are in host memory on CUDA outside of graph capture: seeds and offsets."""

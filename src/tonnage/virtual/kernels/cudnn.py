@@ -3,7 +3,7 @@
 Convolutions take a workspace for the length of each call (ATen/native/cudnn/Conv_v8.cpp, run_conv_plan); its size
 depends on the plan that cuDNN's heuristics choose for card, type and shape, from nothing to hundreds of MiB. Recurrent
 layers are one cuDNN call with a workspace, a reserve kept for backward and packed weights (cudnn/RNN.cpp); here they
-run step by step instead. Attention by cuDNN takes a workspace as well (cudnn/MHA.cpp).
+run step by step instead.
 """
 
 from __future__ import annotations
@@ -31,11 +31,6 @@ def _convolution(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     yield from ()
 
 
-def _attention(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
-    gpu.not_counted("cuDNN's attention workspaces", "the library chooses their size")
-    yield from ()
-
-
 def _recurrent(op: Any, name: str) -> Callable[..., Any]:
     """The layer step by step, with a line that says so."""
 
@@ -57,9 +52,4 @@ LAYER = {
 SCRATCH = {
     aten.convolution.default: _convolution,
     aten.convolution_backward.default: _convolution,
-    **{
-        operator.default: _attention
-        for name in ("", "_backward")
-        if (operator := getattr(aten, f"_scaled_dot_product_cudnn_attention{name}", None)) is not None
-    },
 }
