@@ -16,9 +16,9 @@ Rule = Callable[..., Iterable[int]]
 class Habits:
     """The habits of PyTorch on `device`, by operator.
 
-    `layer` are kernels in front of autograd, by name, under a dispatch `key` that nothing else uses. As functions of the
-    device, `early` and `scratch` give the bytes that a kernel takes for itself before and after its outputs, and
-    `host_outputs` which of these are in host memory. `shapes` make outputs that are unlike those of `meta`, or say
+    `layer` are kernels in front of autograd, by name, under a dispatch `key` that nothing else uses. `early` and
+    `scratch` give the bytes that a kernel takes for itself before and after its outputs, `host_outputs` which outputs
+    are in host memory; both are asked with the device. `shapes` make outputs that are unlike those of `meta`, or say
     NotImplemented. Of operators that are `taken_apart` the parts are recorded in their place.
     """
 
