@@ -42,5 +42,7 @@ GROUPS = {
         Group("liger_eager", "PyTorch's own kernels beside Liger-Kernel's", "liger", worst=0.001),
         Group("pytorch_issue", "scripts in PyTorch issues", "pytorch_issue", worst=0.001),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
+        Group("xmem_nvml", "fp32 training as NVML saw it, less the context", "xmem_nvml", median=0.015, worst=0.05),
+        Group("t4_amp_training", "fp16 autocast training on a T4", "t4_amp_training", worst=0.02),
     )
 }
