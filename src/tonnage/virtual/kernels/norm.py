@@ -52,6 +52,13 @@ def _partials(gpu: VirtualGpu, rows: int, weight: Tensor, gradients: int) -> Ite
         yield -columns * size
 
 
+def _layer_norm(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    """layer_norm_cuda: what is read is made contiguous first (expect_contiguous)."""
+    for tensor in (args[0], *args[2:4]):
+        if tensor is not None and tensor.is_meta and not tensor.is_contiguous():
+            yield tensor.numel() * tensor.element_size()
+
+
 def _layer_norm_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     tensor, normalized, weight, wanted = args[1], args[2], args[5], args[7]
     gradients = sum(wanted[1:])
@@ -87,6 +94,7 @@ def _group_norm_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[in
             yield from [images * groups * size] * 2
 
 
+EARLY = {aten.native_layer_norm.default: _layer_norm}
 META = {"_fused_rms_norm": fused_rms_norm} if hasattr(aten, "_fused_rms_norm") else {}
 SCRATCH = {
     aten.native_layer_norm_backward.default: _layer_norm_backward,

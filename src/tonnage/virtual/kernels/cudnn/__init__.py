@@ -1,9 +1,8 @@
-"""What cuDNN takes for itself is the library's own choice, and is listed instead of counted.
+"""What cuDNN takes for itself. Much of it is the library's own choice: what is not known of it is listed.
 
-Convolutions take a workspace for the length of each call (ATen/native/cudnn/Conv_v8.cpp, run_conv_plan); its size
-depends on the plan that cuDNN's heuristics choose for card, type and shape, from nothing to hundreds of MiB. Recurrent
-layers are one cuDNN call with a workspace, a reserve kept for backward and packed weights (cudnn/RNN.cpp); here they
-run step by step instead. Attention by cuDNN takes a workspace as well (cudnn/MHA.cpp).
+Convolutions are in a file of their own. Recurrent layers are one cuDNN call with a workspace, a reserve kept for
+backward and packed weights (cudnn/RNN.cpp); here they run step by step instead. Attention by cuDNN takes a workspace
+as well (cudnn/MHA.cpp).
 """
 
 from __future__ import annotations
@@ -13,22 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tonnage.virtual.kernels.cudnn import convolution
 from tonnage.virtual.layer import active_gpu, behind, dataless
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
-_WORKSPACE = "the library chooses their size; a peak inside a convolution may be higher"
-_TRIALS = "the first call of each shape tries plans in one buffer of their largest workspace, then empties the cache"
-
-
-def _convolution(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
-    if args[0].is_meta:
-        gpu.not_counted("cuDNN's convolution workspaces", _WORKSPACE)
-        if gpu.cudnn_benchmark or torch.backends.cudnn.benchmark:
-            gpu.not_counted("cudnn.benchmark's trials", _TRIALS)
-    yield from ()
 
 
 def _attention(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
@@ -55,8 +45,7 @@ LAYER = {
     for kind in ("input", "data")
 }
 SCRATCH = {
-    aten.convolution.default: _convolution,
-    aten.convolution_backward.default: _convolution,
+    **convolution.SCRATCH,
     **{
         operator.default: _attention
         for name in ("", "_backward")
