@@ -42,7 +42,21 @@ GROUPS = {
         Group("liger_eager", "PyTorch's own kernels beside Liger-Kernel's", "liger", worst=0.001),
         Group("pytorch_issue", "scripts in PyTorch issues", "pytorch_issue", worst=0.001),
         Group("hf_trainer_init", "weights of transformers on the card", "hf_trainer_init", worst=0.001),
-        Group("xmem_nvml", "fp32 training as NVML saw it, less the context", "xmem_nvml", median=0.015, worst=0.05),
-        Group("t4_amp_training", "fp16 autocast training on a T4", "t4_amp_training", worst=0.02),
+        Group(
+            "xmem_nvml",
+            "fp32 training as NVML saw it, less the context",
+            "xmem_nvml",
+            median=0.015,
+            worst=0.05,
+            quick=("xmem-T5-small-AdamW-b7-3060", "xmem-MobileNetV2-AdamW-b415-4060"),
+        ),
+        Group("timm_bracket", "the batch sizes that timm's benchmark fits on an RTX 3090", "timm_bracket"),
+        Group(
+            "t4_amp_training",
+            "fp16 autocast training on a T4",
+            "t4_amp_training",
+            worst=0.02,
+            quick=("t4-distilbert-base-uncased-b4-128", "t4-bert-base-uncased-b4-128"),
+        ),
     )
 }

@@ -1,4 +1,7 @@
-"""One training step under fp16 autocast on a T4, after a warm-up step, as torch-preflight measured it."""
+"""One training step under fp16 autocast on a T4, after a warm-up step, as torch-preflight measured it.
+
+The context was measured once, before anything was allocated, so a row's process is that and what was reserved.
+"""
 
 from __future__ import annotations
 
@@ -69,5 +72,5 @@ def run(row: Row) -> Predicted:
             gpu,
             allocated=torch.cuda.max_memory_allocated(),
             reserved=reserved,
-            process=reserved + gpu.process_bytes() - gpu.memory_reserved(),
+            process=reserved + gpu.context_bytes(),
         )
