@@ -16,7 +16,7 @@ STEPS = 2
 SIZES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8)
 """The batch sizes that benchmark.py goes down when one does not fit (decay_batch_step)."""
 TORCH = "1.13.1"
-"""The rows are of 1.12, which loads all its kernels into a context whose size is not modelled: it left less of the card."""
+"""The rows are of 1.12, which loads all its kernels into a context: less of the card was left."""
 
 
 def without_fused_attention(name: str) -> nn.Module:

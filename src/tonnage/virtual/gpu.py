@@ -24,6 +24,7 @@ from tonnage.virtual import answers  # noqa: F401  (tells the face what to answe
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.kernels.accumulation import sole_owner
 from tonnage.virtual.kernels.autocast import Autocast
+from tonnage.virtual.kernels.cudnn.recurrent import flatten_parameters
 from tonnage.virtual.layer import cuda_habits
 from tonnage.virtual.modules import FORWARD, ModuleTracker
 from tonnage.virtual.oom import out_of_memory_message
@@ -297,6 +298,7 @@ class VirtualGpu:
         """Puts the card in place of CUDA, in this thread."""
         sole_owner()
         install_runtime(self, self._patches)
+        self._patches.set(nn.RNNBase, "flatten_parameters", flatten_parameters)
         self.modules.install(self._patches)
         if "torch._dynamo" in sys.modules:  # what was compiled before runs as it is; the import would take a second
             self._running.enter_context(torch.compiler.set_stance("force_eager"))

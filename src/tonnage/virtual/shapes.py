@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tonnage.virtual.kernels.cudnn.recurrent import SHAPES as RECURRENT
 from tonnage.virtual.layout import is_dense, like_channels_last
 
 aten = torch.ops.aten
@@ -271,5 +272,6 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
     aten.mish_backward.default: _mish_backward,
     aten.convolution.default: _convolution,
     aten.convolution_backward.default: _convolution_backward,
+    **RECURRENT,
     **({aten._grouped_mm.default: _grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
 }

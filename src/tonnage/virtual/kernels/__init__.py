@@ -33,7 +33,7 @@ LAYER = {
     **linear.LAYER,
     **transformer.LAYER,
 }
-EARLY = {**embedding.EARLY, **attention_buffers.EARLY, **norm.EARLY}
+EARLY = {**embedding.EARLY, **attention_buffers.EARLY, **norm.EARLY, **cudnn.EARLY}
 SCRATCH = {
     **attention_buffers.SCRATCH,
     **cudnn.SCRATCH,
