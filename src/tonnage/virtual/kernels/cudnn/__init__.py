@@ -1,6 +1,7 @@
 """What cuDNN takes for itself. Much of it is the library's own choice: what is not known of it is listed.
 
-Convolutions and recurrent layers have files of their own. Attention by cuDNN takes a workspace (cudnn/MHA.cpp).
+Convolutions, batch norm and recurrent layers have files of their own. Attention by cuDNN takes a workspace
+(cudnn/MHA.cpp).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tonnage.virtual.kernels.cudnn import convolution, recurrent
+from tonnage.virtual.kernels.cudnn import batch_norm, convolution, recurrent
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -26,6 +27,7 @@ def _attention(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
 LAYER = recurrent.LAYER
 EARLY = recurrent.EARLY
 SCRATCH = {
+    **batch_norm.SCRATCH,
     **convolution.SCRATCH,
     **recurrent.SCRATCH,
     **{
