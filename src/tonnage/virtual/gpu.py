@@ -72,6 +72,7 @@ class VirtualGpu:
         self.autocast = Autocast()
         self._workspaces: dict[tuple[str, str, int], int] = {}
         self._loaded: set[str] = set()
+        self.benchmarked: set[Any] = set()
         self.values = Values(self)
         self.storages = Storages(self._died)
         self.modules = ModuleTracker(self)

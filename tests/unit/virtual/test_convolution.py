@@ -160,6 +160,17 @@ def test_what_the_library_may_take_beyond_is_listed(monkeypatch) -> None:
     assert not_counted(convolve()[0]) == [beyond, trials]
 
 
+def test_benchmarking_empties_the_cache_at_the_first_pass_of_each_problem() -> None:
+    with tonnage.virtual_gpu("RTX 3060", torch_version="2.6.0", cudnn_benchmark=True) as gpu:
+        x, w = torch.empty(INPUT, device="cuda"), torch.empty(WEIGHT, device="cuda")
+        reserved = []
+        for given in (x, x, x[:1]):
+            torch.empty(30 * MiB, dtype=torch.uint8, device="cuda")
+            F.conv2d(given, w, padding=1)
+            reserved.append(gpu.memory_reserved())
+    assert reserved == [2 * MiB, 32 * MiB, 2 * MiB]
+
+
 def test_pytorch_s_own_depthwise_kernel_has_nothing_to_list() -> None:
     assert not_counted(convolve(weight=(16, 1, 3, 3), groups=16)[0]) == []
 
