@@ -133,5 +133,14 @@ GROUPS = {
             quick=tuple(row.id for row in rows_of("t4_amp_training")),
         ),
         Group("hf_docs", "OctoCoder in transformers' documentation", "hf_docs", median=0.01),
+        Group(
+            "xmem_nvml",
+            "fp32 training as NVML saw it, less the context",
+            "xmem_nvml",
+            median=0.015,
+            worst=0.05,
+            quick=("xmem-T5-small-AdamW-b7-3060", "xmem-MobileNetV2-AdamW-b415-4060"),
+        ),
+        Group("timm_bracket", "the batch sizes that timm's benchmark fits on an RTX 3090", "timm_bracket"),
     )
 }

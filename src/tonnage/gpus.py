@@ -97,15 +97,14 @@ class Card:
     def context_bytes(self, torch_version: str) -> MemoryRange:
         """What nvidia-smi shows for a process that has touched this card but allocated nothing. An estimate.
 
-        Made of a base (driver, page tables, default stream, first kernels), the stack of every thread that can be
-        resident (1 KiB each: multiprocessors x threads x 1024 B), 8 MiB of device heap and 1 MiB of printf buffer.
-        Where it was measured on this card, that is `typical`. Kernels loaded later are not counted; before 1.13 all
-        of PyTorch's are, as it loaded them at once. The figures and their sources are in data/gpus.toml, [context].
+        Made of a base (driver, page tables, device heap, first kernels) and of bytes for every thread that can be
+        resident (multiprocessors x threads). Where it was measured on this card, that is `typical`. Kernels loaded
+        later are not counted; before 1.13 all of PyTorch's are, as it loaded them at once. The figures and their
+        sources are in data/gpus.toml, [context].
         """
         model = _catalogue()["context"]
-        stacks = self.sm_count * self.max_threads_per_sm * model["stack_bytes_per_thread"]
-        fixed = stacks + model["heap_and_printf_mib"] * MiB
-        low, typical, high = (fixed + model["base_mib"][end] * MiB for end in _ENDS)
+        threads = self.sm_count * self.max_threads_per_sm
+        low, typical, high = (_mib(model["base_mib"][end]) + threads * model["bytes_per_thread"][end] for end in _ENDS)
         if self.measured_context is not None:
             typical = self.measured_context
         if parse_version(torch_version) < _LAZY_LOADING_SINCE:

@@ -82,9 +82,9 @@ class Environment:
 
     `torch_rules` is the PyTorch version whose memory behaviour was followed, `torch_running` the one that ran.
     `context_bytes` and its range are what the process holds on the card before the first allocation;
-    `libraries_bytes_high` is the most that kernels and libraries commonly add to it as they are first used.
-    `device_type` is "cuda" or "cpu", whose memory has no segments and no capability, and whose context is the resident
-    set of the process before it ran. `measured` means that a real device was recorded.
+    `libraries_bytes` is what kernels and libraries typically add to it as they are first used, `libraries_bytes_high`
+    the most. `device_type` is "cuda" or "cpu", whose memory has no segments and no capability, and whose context is the
+    resident set of the process before it ran. `measured` means that a real device was recorded.
     """
 
     device: str
@@ -94,6 +94,7 @@ class Environment:
     context_bytes: int
     context_bytes_low: int
     context_bytes_high: int
+    libraries_bytes: int = 0
     libraries_bytes_high: int = 0
     torch_rules: str
     torch_running: str

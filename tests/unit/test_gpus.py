@@ -223,10 +223,14 @@ def test_context_is_the_measured_one_where_there_is_one() -> None:
         assert context.low < measured < context.high
 
 
-def test_context_counts_the_stack_of_every_resident_thread() -> None:
-    # By hand: 30 SMs x 1536 threads x 1 KiB = 45 MiB, with 9 MiB of heap and printf buffer and a base of 60 to 210.
+def test_context_grows_with_the_threads_that_can_be_resident() -> None:
+    # By hand: 30 SMs x 1536 threads, of at least 1 KiB each. The line through the two measured contexts above: 426 less
+    # 134.875 MiB over (142 x 1536 - 40 x 1024) threads are 1723.2 B each, and leave a base of 67.6 MiB.
     context = find_card("RTX 3060 Laptop").context_bytes("2.7.1")
-    assert (context.low, context.typical, context.high) == (114 * MiB, 199 * MiB, 264 * MiB)
+    line = 134.875 * MiB + (30 * 1536 - 40 * 1024) * (426 - 134.875) * MiB / (142 * 1536 - 40 * 1024)
+    assert context.low == (60 + 45) * MiB
+    assert context.typical == pytest.approx(line, rel=0.001)
+    assert context.low < context.typical < context.high
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,11 @@ class BlockAllocator:
         self._pools: dict[int, tuple[FreeBlocks, FreeBlocks]] = {}
         self._use_stream(0)
 
+    def shrink(self, nbytes: int) -> None:
+        """Takes `nbytes` off what the driver will give: something else of the process lies there now."""
+        if self.capacity is not None:
+            self.capacity = self.driver.capacity = max(self.capacity - nbytes, 0)
+
     @property
     def reserved(self) -> int:
         """Bytes of all segments, or of all mapped pages."""

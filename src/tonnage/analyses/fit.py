@@ -84,7 +84,8 @@ def _context(recording: Recording) -> MemoryRange:
     """What the process holds besides what PyTorch reserves; at most with every library loaded."""
     environment = recording.environment
     most = environment.context_bytes_high + environment.libraries_bytes_high
-    return MemoryRange(environment.context_bytes_low, most, environment.context_bytes)
+    typical = environment.context_bytes + environment.libraries_bytes
+    return MemoryRange(environment.context_bytes_low, most, typical)
 
 
 def _room(recording: Recording, card: Card, settings: Settings) -> MemoryRange:

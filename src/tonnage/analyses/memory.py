@@ -31,9 +31,9 @@ class Peak(Struct, frozen=True, kw_only=True):
     `by_category` is in bytes as asked for, plus "rounding": what the allocator's blocks are larger than that (multiples
     of 512 B, and up to 1 MiB of a block that is not split), so that it sums to `allocated_bytes`. `reserved_bytes` is
     what `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
-    `context_bytes`, in a range over drivers and over what libraries add once they are loaded. On a CPU, whose allocator
-    neither rounds nor keeps, reserved is allocated, and the process is the resident set. What a real device said is
-    "measured".
+    `context_bytes`, the CUDA context with the libraries that were loaded, in a range over drivers and libraries. On a
+    CPU, whose allocator neither rounds nor keeps, reserved is allocated, and the process is the resident set. What a
+    real device said is "measured".
     """
 
     allocated_bytes: int
@@ -96,6 +96,7 @@ def _highest(timeline: Timeline, start: int, stop: int) -> int:
 
 def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak:
     environment = recording.environment
+    context = environment.context_bytes + environment.libraries_bytes
     allocated = timeline.allocated[at]
     reserved = max(timeline.reserved[start:])
     by_category = _by_category(recording, timeline, at)
@@ -107,8 +108,8 @@ def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak
     return Peak(
         allocated_bytes=allocated,
         reserved_bytes=reserved,
-        context_bytes=environment.context_bytes,
-        process_bytes=most or reserved + environment.context_bytes,
+        context_bytes=context,
+        process_bytes=most or reserved + context,
         process_low=most or reserved + environment.context_bytes_low,
         process_high=most or reserved + environment.context_bytes_high + environment.libraries_bytes_high,
         instant=str(place),

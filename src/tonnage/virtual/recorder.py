@@ -109,7 +109,7 @@ class Recorder(TorchDispatchMode):
         if gpu.on_host:
             args, kwargs, inputs = self._without_data(func, args, kwargs, inputs)
         out = self._made(plan, func, args, kwargs, inputs)
-        outputs = [out] if isinstance(out, torch.Tensor) else _tensors((out,), {})
+        outputs = _tensors(out if isinstance(out, (list, tuple)) else (out,), {})
         if not any(t.is_meta for t in outputs or inputs):
             return out
         node = self._write(func, args, inputs, outputs)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tonnage.virtual.layout import is_dense
+from tonnage.virtual.layout import is_dense, like_channels_last
 
 aten = torch.ops.aten
 Tensor = torch.Tensor
@@ -111,8 +111,8 @@ def _of_two(first: Tensor, second: Any, **kwargs: Any) -> Any:
         return NotImplemented
     if not isinstance(second, Tensor):
         return _activation(first)
-    if first.shape == second.shape and first.is_contiguous() and second.is_contiguous() and first.numel():
-        return _new(first.shape, first.dtype)
+    if first.numel() and first.shape == second.shape and first.is_contiguous() and second.is_contiguous():
+        return _like(first, first.dtype)
     alike = first.shape == second.shape and first.stride() == second.stride()
     if _keeps_its_layout(first) and (alike or min(first.shape, default=0) > 1):
         return _like(first, first.dtype)
@@ -195,6 +195,31 @@ def _batch_norm(
     return _like(tensor, tensor.dtype), *(_new(tensor.shape[1:2], torch.float32) for _ in range(2))
 
 
+def _convolution(tensor: Tensor, weight: Tensor, *args: Any) -> Any:
+    """PyTorch's meta kernel forgets channels_last, which cuDNN keeps if the input or the weight has it."""
+    if not _convolves_channels_last(tensor, weight):
+        return NotImplemented
+    return _channels_last(aten.convolution.default(tensor, weight, *args))
+
+
+def _convolution_backward(grad: Tensor, tensor: Tensor, weight: Tensor, *args: Any) -> Any:
+    """The gradients of input and weight lie as cuDNN makes them, in the format of the two that it makes them of."""
+    made = aten.convolution_backward.default(grad, tensor, weight, *args)
+    if not (weight.is_meta and _convolves_channels_last(tensor, weight)):
+        return made
+    return (*(part if part is None else _channels_last(part) for part in made[:2]), made[2])
+
+
+def _convolves_channels_last(tensor: Tensor, weight: Tensor) -> bool:
+    """ConvUtils.h, cudnn_conv_suggest_memory_format."""
+    return tensor.dtype != torch.float64 and (like_channels_last(tensor) or like_channels_last(weight))
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    format = torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d
+    return torch.empty_like(tensor, memory_format=format)
+
+
 def _is_plain(tensor: Tensor) -> bool:
     """Whether it is on `meta`, and of no class that may have an answer of its own."""
     return type(tensor) in _TENSORS and tensor.is_meta
@@ -244,5 +269,7 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.native_batch_norm.default: _batch_norm,
     aten.mish_backward.default: _mish_backward,
+    aten.convolution.default: _convolution,
+    aten.convolution_backward.default: _convolution_backward,
     **({aten._grouped_mm.default: _grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
 }

@@ -125,3 +125,14 @@ def test_group_norm_keeps_a_scale_and_a_shift_for_each_channel():
         start = len(gpu.recording.ledger.sizes)
         out.backward(torch.empty_like(out))
         assert workspaces(gpu, start) == [48, 48, 48, 24, 24]
+
+
+def test_layer_norm_reads_what_lies_otherwise_from_a_copy():
+    """layer_norm_cuda: expect_contiguous, before the output; the copy is gone after the call."""
+    with tonnage.virtual_gpu("A100", torch_version="2.6.0") as gpu:
+        x = torch.zeros(2, 64, 8, 8, device="cuda").permute(0, 2, 3, 1)
+        start = len(gpu.recording.ledger.sizes)
+        F.layer_norm(x, (64,))
+    made = list(gpu.recording.ledger.sizes)[start:]
+    assert made[:2] == [2 * 64 * 64 * 4] * 2
+    assert workspaces(gpu, start) == made[:1]

@@ -55,6 +55,7 @@ EARLY = {
     **attention_buffers.EARLY,
     **choosing.EARLY,
     **ctc.EARLY,
+    **cudnn.EARLY,
     **embedding.EARLY,
     **foreach.EARLY,
     **indexing.EARLY,
@@ -78,7 +79,7 @@ SCRATCH = {
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
-SHAPES = {**ctc.SHAPES, **loss.SHAPES, **norm.SHAPES}
+SHAPES = {**ctc.SHAPES, **cudnn.SHAPES, **loss.SHAPES, **norm.SHAPES}
 CUDA = Habits(Place.CARD.value, "AutocastIPU", LAYER, EARLY, SCRATCH, HOST_OUTPUTS, SHAPES, loss.TAKEN_APART)
 
 __all__ = ["CUDA", "META"]
