@@ -5,6 +5,8 @@
 
 bert     a BERT-base training step (batch 8, seq 128, AdamW) on the virtual GPU, recorded with the allocator live,
          against the same step on the `meta` device unrecorded
+rules    the BERT step recorded with CUDA's habits, against recorded without any: no scratch of kernels, and no layer
+         in front of autograd
 tracker  BERT-base and GPT-2 training steps against torch's own MemTracker under FakeTensorMode
 llama    two Llama-3-70B bf16 training steps: wall seconds and the most resident memory of the process
 show     `tonnage show` of a saved report, as a whole process
@@ -108,6 +110,42 @@ def recorded_and_bare() -> None:
     against("BERT-base training step", ours, theirs, "the same step on meta, unrecorded", faster=False)
 
 
+def with_rules_and_without() -> None:
+    ours, theirs = [], []
+    with tonnage.virtual_gpu("A100") as gpu:
+        with gpu.host():
+            model = bert()
+        step = trainer(model.cuda(), "cuda")
+        for _ in range(2):
+            step()
+        with no_rules(gpu):
+            step()
+        for _ in range(PAIRS):
+            ours.append(timed(step))
+            with no_rules(gpu):
+                theirs.append(timed(step))
+    against("BERT-base training step with rules", ours, theirs, "the plain recorder", faster=False)
+
+
+@contextmanager
+def no_rules(gpu: Any) -> Iterator[None]:
+    """A block in which kernels take nothing for themselves and operators skip the layer in front of autograd."""
+    from tonnage.virtual.layer import behind
+
+    recorder = gpu.recorder
+    plans, recorder._plans = recorder._plans, PLAIN
+    PLAIN.update({func: plan._replace(early=None, scratch=None) for func, plan in {**PLAIN, **plans}.items()})
+    try:
+        with behind():
+            yield
+    finally:
+        recorder._plans = plans
+
+
+PLAIN: dict[Any, Any] = {}
+"""The recorder's plans without rules."""
+
+
 @contextmanager
 def paused() -> Iterator[None]:
     """A block as outside of the virtual GPU."""
@@ -199,7 +237,13 @@ def show() -> None:
     against("tonnage show", runs, torch_runs, "`import torch`", faster=True)
 
 
-PARTS = {"bert": recorded_and_bare, "tracker": beside_the_tracker, "llama": large_model, "show": show}
+PARTS = {
+    "bert": recorded_and_bare,
+    "rules": with_rules_and_without,
+    "tracker": beside_the_tracker,
+    "llama": large_model,
+    "show": show,
+}
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Writes what the commands on pages of docs print, each below its command: `python docs/command_output.py`.
 
 A block of a page that starts with ```text and `$ ` holds one command or several, `tonnage ...` or `cat FILE`; a
-backslash continues a line. They run in a folder of their own, from which docs/ can be seen.
+backslash continues a line, and `> /dev/null` shows nothing. They run in a folder of their own, from which docs/ can be
+seen.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tonnage.cli import main
 from tonnage.errors import EXIT_NOT_DONE
 
 DOCS = Path(__file__).parent
-PAGES = ("closed-forms.md", "derivations.md", "params.md", "zh/params.md")
+PAGES = ("closed-forms.md", "compare.md", "derivations.md", "params.md", "snapshots.md", "zh/params.md")
 BLOCK = re.compile(r"^```text\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (?:.*\\\n)*.*\n", re.MULTILINE)
 TERMINAL = {"COLUMNS": "80", "NO_COLOR": "1"}
@@ -35,6 +36,8 @@ def page(text: str) -> str:
 def printed(command: str) -> str:
     """What `command`, as a page shows it, writes to stdout."""
     program, *arguments = shlex.split(command.removeprefix("$ ").replace("\\\n", " "))
+    shown = arguments[-2:] != [">", "/dev/null"]
+    arguments = arguments if shown else arguments[:-2]
     if program == "cat":
         return "".join(Path(file).read_text("utf-8") for file in arguments)
     assert program == "tonnage", f"no other program is run: {command}"
@@ -42,7 +45,7 @@ def printed(command: str) -> str:
     with redirect_stdout(stream):
         code = main(arguments)
     assert code != EXIT_NOT_DONE, f"could not be done as asked: {command}"
-    return stream.buffer.getvalue().decode()
+    return stream.buffer.getvalue().decode() if shown else ""
 
 
 def _block(found: re.Match[str]) -> str:

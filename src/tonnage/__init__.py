@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from tonnage.gpus import Card as Card
     from tonnage.gpus import all_cards as all_cards
     from tonnage.gpus import find_card as find_card
+    from tonnage.pipeline import compare as compare
     from tonnage.pipeline import flops as flops
+    from tonnage.pipeline import measure as measure
     from tonnage.pipeline import params as params
     from tonnage.pipeline import structure as structure
     from tonnage.pipeline import weigh as weigh
@@ -26,8 +28,10 @@ _HOMES = {
     "Report": "tonnage.report",
     "TonnageError": "tonnage.errors",
     "all_cards": "tonnage.gpus",
+    "compare": "tonnage.pipeline",
     "find_card": "tonnage.gpus",
     "flops": "tonnage.pipeline",
+    "measure": "tonnage.pipeline",
     "params": "tonnage.pipeline",
     "structure": "tonnage.pipeline",
     "virtual_gpu": "tonnage.virtual",

@@ -7,6 +7,7 @@ TonnageError                      something could not be done as asked (exit cod
 |- SubjectFailed                  the user's own factory or module raised, or returned no module
 |- MissingLibrary                 a model needs a library that is not installed
 |- CannotRecord                   the step depends on values that no shape determines
+|- CannotMeasure                  there is no such device, or it went away
 |- BadFile                        a saved file that is corrupt, newer, or of another kind
 
 Messages say what was asked and what was found; `hint` says the one thing to do about it. `slug` is the heading
@@ -57,6 +58,10 @@ class MissingLibrary(TonnageError):
 
 class CannotRecord(TonnageError):
     slug = "cannot-record"
+
+
+class CannotMeasure(TonnageError):
+    slug = "cannot-measure"
 
 
 class BadFile(TonnageError):

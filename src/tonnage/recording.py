@@ -1,7 +1,8 @@
 """A recording: the ledger, the trace, and where they were made. Everything after the recorders reads this.
 
 A saved recording is one file: a header line with the version, then zlib-compressed MessagePack. Versions:
-1 the first; 2 modules say what they are, and calls and marks are in the trace; 3 what the process held at its marks.
+1 the first; 2 modules say what they are, and calls and marks are in the trace; 3 what the process held at its marks,
+what the card's own allocator said there, and the type of the device.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from tonnage.trace import Trace
 
 VERSION = 3
 _MAGIC = b"tonnage recording "
+
+PEAK = "peak"
+"""In place of a mark: the most that was held at any time of the run."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,26 @@ class NotCounted:
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """What the whole process held at the mark `mark`, as the system said: only a measured recording has it.
+    """What the whole process held at the mark `mark`, or at PEAK, as the system said: only a measured recording has it.
 
     On a card that is NVML's figure: context, loaded code and the allocator's segments. On a CPU it is the resident set.
     """
 
     mark: str
     nbytes: int
+
+
+@dataclass(frozen=True)
+class CardMemory:
+    """What the card's own caching allocator held at the mark `mark`, or at PEAK: only a measured recording has it.
+
+    The bytes that torch.cuda.memory_allocated() and memory_reserved() answer, at PEAK those of max_memory_allocated()
+    and max_memory_reserved(). None where it was not asked.
+    """
+
+    mark: str
+    allocated: int | None
+    reserved: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +83,8 @@ class Environment:
     `torch_rules` is the PyTorch version whose memory behaviour was followed, `torch_running` the one that ran.
     `context_bytes` and its range are what the process holds on the card before the first allocation;
     `libraries_bytes_high` is the most that kernels and libraries commonly add to it as they are first used.
+    `device_type` is "cuda" or "cpu", whose memory has no segments and no capability, and whose context is the resident
+    set of the process before it ran. `measured` means that a real device was recorded.
     """
 
     device: str
@@ -82,6 +101,7 @@ class Environment:
     alloc_conf: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
     measured: bool = False
+    device_type: str = "cuda"
 
 
 @dataclass
@@ -94,6 +114,7 @@ class Recording:
     assumptions: list[Assumption] = field(default_factory=list)
     not_counted: list[NotCounted] = field(default_factory=list)
     process: list[ProcessMemory] = field(default_factory=list)
+    card: list[CardMemory] = field(default_factory=list)
 
     def check(self) -> None:
         """Raises AssertionError unless ledger and trace fit together."""
@@ -132,6 +153,15 @@ class Recording:
     def load(cls, path: str | os.PathLike[str]) -> Recording:
         """The recording in `path`; BadFile if it is damaged, newer than this tonnage, or something else."""
         return cls.from_bytes(read_file(Path(path)), name=str(path))
+
+
+def is_recording(path: str | os.PathLike[str]) -> bool:
+    """Whether the file at `path` begins as a saved recording does."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -14,6 +14,8 @@ Optimizer = Literal[
     "momentum",
     "adam",
     "adamw",
+    "adamw-fused",
+    "adamw-8bit",
     "adagrad",
     "rmsprop",
     "radam",
@@ -21,6 +23,9 @@ Optimizer = Literal[
     "adamax",
     "adadelta",
     "adafactor",
+    "asgd",
+    "rprop",
+    "lion",
 ]
 Attention = Literal["sdpa", "eager"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tonnage.errors import BadFile
 from tonnage.ledger import Category, Ledger
-from tonnage.recording import VERSION, Assumption, Environment, NotCounted, Recording, whole_file
+from tonnage.recording import PEAK, VERSION, Assumption, CardMemory, Environment, NotCounted, Recording, whole_file
 from tonnage.trace import Module, Op, Parameter, TensorSpec, Trace
 
 
@@ -52,6 +52,12 @@ def recording() -> Recording:
 def test_there_and_back(recording, tmp_path) -> None:
     recording.save(tmp_path / "step.recording")
     assert Recording.load(tmp_path / "step.recording") == recording
+
+
+def test_what_the_card_said_goes_along(recording, tmp_path) -> None:
+    recording.card += [CardMemory("start", None, 2), CardMemory(PEAK, 1 << 40, 1 << 41)]
+    recording.save(tmp_path / "step.recording")
+    assert Recording.load(tmp_path / "step.recording").card == recording.card
 
 
 def test_a_truncated_file(recording) -> None:

@@ -2,7 +2,7 @@
 
 The page was run on 11 January 2022, with the Trainer, the BERT and the optimizers of transformers 4.15: they are
 written out here, operator by operator, and so is bitsandbytes' Adam8bit of that time. PyTorch of the day is 1.10. The
-128 (512 at batch 1) steps are alike, so a few are run.
+128 steps are alike, so a few are run.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 import tonnage
-from benchmarks.truth.models import bert, gpt2, gpt_neox, opt
-from benchmarks.truth.models.loading import Shapes, from_pretrained
+from benchmarks.truth.reenacted import bert, gpt2, gpt_neox, opt
+from benchmarks.truth.reenacted.loading import Shapes, from_pretrained
 from benchmarks.truth.rows import NotRun, Predicted, Row, predicted, rows_of
 
 WARM_UP, TIMED = 10, 2

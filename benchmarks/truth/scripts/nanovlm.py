@@ -1,10 +1,13 @@
-"""nanoVLM's measure_vram.py at 91a3b93: a SigLIP tower, a pixel shuffle and SmolLM2-135M, trained batch by batch size.
+"""nanoVLM's measure_vram.py: a SigLIP tower, a pixel shuffle and SmolLM2-135M, trained batch by batch size.
 
-The model is the repository's (models/*.py), operator by operator. One model serves all sizes: gradients and logits of
-one size are alive when the next begins, so a row runs the sizes before its own too.
+The model is the repository's (models/*.py), operator by operator, of June 2025 (91a3b93) or of May (1eed257), when
+image and text were joined instead of merged. One model serves all sizes: gradients and logits of one size are alive
+when the next begins, so a row runs the sizes before its own too.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +16,34 @@ from torch import nn
 import tonnage
 from benchmarks.truth.rows import Predicted, Row, predicted
 
-TORCH = "2.7.1"
-"""The row does not say; the newest release on the day of the commit."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-LENGTH, IMAGE, PATCH, IMAGE_TOKENS = 128, 256, 16, 64
-VOCABULARY, IMAGE_TOKEN = 49153, 49152
+PATCH = 16
 TEXT, TEXT_MLP, TEXT_LAYERS, HEADS, KV_HEADS = 576, 1536, 30, 9, 3
 VISION, VISION_LAYERS, VISION_HEADS, SHUFFLE = 768, 12, 12, 2
+
+
+@dataclass(frozen=True)
+class Version:
+    """A commit's sizes. `torch` is the newest release of its day, as the rows do not say."""
+
+    torch: str
+    image: int
+    vocabulary: int
+    text: int
+    joined: bool
+
+    @property
+    def patches(self) -> int:
+        return (self.image // PATCH) ** 2
+
+    @property
+    def image_tokens(self) -> int:
+        return self.patches // SHUFFLE**2
+
+
+MAY = Version("2.7.0", image=224, vocabulary=49152, text=128 - 49, joined=True)
+JUNE = Version("2.7.1", image=256, vocabulary=49153, text=128, joined=False)
+IMAGE_TOKEN = 49152
 
 
 class VisionAttention(nn.Module):
@@ -54,10 +78,10 @@ class VisionBlock(nn.Module):
 
 
 class VisionTower(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, VISION, kernel_size=PATCH, stride=PATCH, padding="valid")
-        self.position_embedding = nn.Parameter(torch.rand(1, (IMAGE // PATCH) ** 2, VISION))
+        self.position_embedding = nn.Parameter(torch.rand(1, version.patches, VISION))
         self.blocks = nn.ModuleList(VisionBlock() for _ in range(VISION_LAYERS))
         self.layer_norm = nn.LayerNorm(VISION, eps=1e-6)
 
@@ -178,13 +202,14 @@ class TextBlock(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(VOCABULARY, TEXT)
+        self.keeps_caches = not version.joined  # keys and values came with June, and live until the loss
+        self.token_embedding = nn.Embedding(version.vocabulary, TEXT)
         self.rotary_embd = Rotary()
         self.blocks = nn.ModuleList(TextBlock() for _ in range(TEXT_LAYERS))
         self.norm = RMSNorm()
-        self.head = nn.Linear(TEXT, VOCABULARY, bias=False)
+        self.head = nn.Linear(TEXT, version.vocabulary, bias=False)
         self.head.weight = self.token_embedding.weight
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
@@ -194,22 +219,25 @@ class LanguageModel(nn.Module):
         caches = []
         for block in self.blocks:
             x, cache = block(x, cos, sin, mask)
-            caches.append(cache)
+            if self.keeps_caches:
+                caches.append(cache)
         return self.norm(x), caches
 
 
 class NanoVLM(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
         super().__init__()
-        self.vision_encoder = VisionTower()
-        self.decoder = LanguageModel()
+        self.version = version
+        self.vision_encoder = VisionTower(version)
+        self.decoder = LanguageModel(version)
         self.MP = Projector()
 
-    def with_image(self, ids: torch.Tensor, text: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def merged(self, ids: torch.Tensor, text: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """The image in place of the tokens that stand for it."""
         updated = text.clone()
         start = torch.argmax((ids == IMAGE_TOKEN).int(), dim=1)
-        rows = torch.arange(ids.size(0), device=ids.device).unsqueeze(1).expand(-1, IMAGE_TOKENS)
-        places = start.unsqueeze(1) + torch.arange(IMAGE_TOKENS, device=ids.device).unsqueeze(0)
+        rows = torch.arange(ids.size(0), device=ids.device).unsqueeze(1).expand(-1, image.size(1))
+        places = start.unsqueeze(1) + torch.arange(image.size(1), device=ids.device).unsqueeze(0)
         updated[rows, places] = image.to(updated.dtype)
         return updated
 
@@ -218,26 +246,34 @@ class NanoVLM(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         image_embd = self.MP(self.vision_encoder(image))
         token_embd = self.decoder.token_embedding(ids)
-        updated = self.with_image(ids, token_embd, image_embd)
-        logits, _ = self.decoder(updated, mask)
+        if self.version.joined:
+            combined = torch.cat((image_embd, token_embd), dim=1)
+            ones = torch.ones(image_embd.shape[:2], device=mask.device, dtype=mask.dtype)
+            mask = torch.cat((ones, mask), dim=1)
+        else:
+            combined = self.merged(ids, token_embd, image_embd)
+        logits, _ = self.decoder(combined, mask)
         logits = self.decoder.head(logits)
+        if self.version.joined:
+            logits = logits[:, image_embd.size(1) :, :]
         loss = F.cross_entropy(logits.reshape(-1, logits.size(-1)), targets.reshape(-1), ignore_index=-100)
         return logits, loss
 
 
-def batch_of(size: int) -> dict[str, torch.Tensor]:
-    """What the collator gives: 64 image tokens, then text, all padded or cut to 128."""
-    ids = torch.randint(IMAGE_TOKEN, (size, LENGTH))
-    ids[:, :IMAGE_TOKENS] = IMAGE_TOKEN
+def batch_of(size: int, version: Version) -> dict[str, torch.Tensor]:
+    """What the collator gives: text, all padded or cut to one length; since June behind the tokens of the image."""
+    ids = torch.randint(IMAGE_TOKEN, (size, version.text))
+    if not version.joined:
+        ids[:, : version.image_tokens] = IMAGE_TOKEN
     return {
-        "image": torch.rand(size, 3, IMAGE, IMAGE),
+        "image": torch.rand(size, 3, version.image, version.image),
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "labels": ids.clone(),
     }
 
 
-def measure(gpu: tonnage.VirtualGpu, model: nn.Module, sizes: tuple[int, ...]) -> None:
+def measure(gpu: tonnage.VirtualGpu, model: NanoVLM, sizes: tuple[int, ...]) -> None:
     """measure_vram's loop; the names alive from one iteration to the next are its own.
 
     It asks `"loss" in locals()` and the like before it deletes. Up to Python 3.12, which the README sets up, the dict
@@ -250,7 +286,7 @@ def measure(gpu: tonnage.VirtualGpu, model: nn.Module, sizes: tuple[int, ...]) -
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
         for _ in range(2):
             with gpu.host():
-                batch = batch_of(size)
+                batch = batch_of(size, model.version)
             images = batch["image"].to("cuda")
             input_ids = batch["input_ids"].to("cuda")
             labels = batch["labels"].to("cuda")
@@ -267,9 +303,10 @@ def measure(gpu: tonnage.VirtualGpu, model: nn.Module, sizes: tuple[int, ...]) -
 
 
 def run(row: Row) -> Predicted:
-    with tonnage.virtual_gpu("H100", torch_version=TORCH) as gpu:
+    version = MAY if "2025-05" in row["source"] else JUNE
+    with tonnage.virtual_gpu("H100", torch_version=version.torch) as gpu:
         with gpu.host():
-            model = NanoVLM()
+            model = NanoVLM(version)
         model.to("cuda")
         if row["task"] == "load":
             return predicted(gpu, allocated=torch.cuda.memory_allocated())

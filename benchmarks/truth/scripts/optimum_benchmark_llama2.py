@@ -10,8 +10,8 @@ from functools import cache
 import torch
 
 import tonnage
-from benchmarks.truth.models.llama import LLAMA_2_7B, ForCausalLM, greedy_search
-from benchmarks.truth.models.loading import from_pretrained
+from benchmarks.truth.reenacted.llama import LLAMA_2_7B, ForCausalLM, greedy_search
+from benchmarks.truth.reenacted.loading import from_pretrained
 from benchmarks.truth.rows import Predicted, Row, predicted
 from tonnage.virtual.gpu import VirtualGpu
 

@@ -11,6 +11,6 @@ from tonnage.allocator.blocks import Block
 from tonnage.allocator.caching import CachingAllocator
 from tonnage.allocator.core import OutOfMemory
 from tonnage.allocator.settings import Settings
-from tonnage.allocator.timeline import Timeline, replay
+from tonnage.allocator.timeline import Timeline, replay, replay_unrounded
 
-__all__ = ["Block", "CachingAllocator", "OutOfMemory", "Settings", "Timeline", "replay"]
+__all__ = ["Block", "CachingAllocator", "OutOfMemory", "Settings", "Timeline", "replay", "replay_unrounded"]

@@ -93,6 +93,25 @@ def replay(
     )
 
 
+def replay_unrounded(ledger: Ledger) -> Timeline:
+    """What an allocator makes of `ledger` that takes from the system what it is asked for and gives it back at once.
+
+    >>> ledger = Ledger()
+    >>> ledger.free(ledger.alloc(100))
+    >>> replay_unrounded(ledger).reserved
+    array('q', [100, 0])
+
+    PyTorch's on a CPU: reserved is allocated.
+    """
+    changes = {_ALLOC: 1, _FREE: -1}
+    sizes = ledger.sizes
+    events = zip(ledger.kinds, ledger.arguments, strict=True)
+    held = array("q", accumulate(changes[kind] * sizes[number] if kind in changes else 0 for kind, number in events))
+    peak = max(held, default=0)
+    at = held.index(peak) if held else 0
+    return Timeline(ledger, held, held, sizes, peak_allocated=peak, peak_allocated_at=at, peak_reserved=peak)
+
+
 def _run(ledger: Ledger, allocator: BlockAllocator, changes: list[int], reserved: Column, block_sizes: Column) -> None:
     """Steps `allocator` through `ledger`, writing the change of the allocated bytes and the reserved ones per event."""
     sizes, streams = ledger.sizes, ledger.streams

@@ -50,12 +50,15 @@ class Attention(Struct, frozen=True, kw_only=True):
 
 
 def account_attention(recording: Recording, at: int) -> Attention | None:
-    """The attention of `recording`, whose peak is event `at`; None where there is none."""
+    """The attention of `recording`, whose peak is event `at`; None where there is none.
+
+    A real device tells no shapes: there only fused kernels are counted.
+    """
     ops = recording.trace.ops
     calls: Counter[str] = Counter(FUSED[op.name] for op in ops if op.name in FUSED)
     makers: dict[int, set[int]] = {}
     for index, op in enumerate(ops):
-        if op.name in WRITTEN_OUT or op.name == _BACKWARD:
+        if op.outputs and (op.name in WRITTEN_OUT or op.name == _BACKWARD):
             found = dict(_scores(ops, index))
             makers.update(found)
             if found and op.name in WRITTEN_OUT:

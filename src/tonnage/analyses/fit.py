@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import replace
 
-from tonnage.allocator import Settings, Timeline, replay
+from tonnage.allocator import Settings, Timeline, replay, replay_unrounded
 from tonnage.allocator.settings import ROUND_LARGE
 from tonnage.analyses.place import place_of
 from tonnage.analyses.verdict import Verdict
@@ -46,8 +46,34 @@ def judge(recording: Recording, card: Card, settings: Settings) -> tuple[Verdict
 
 
 def replay_without_limit(recording: Recording, settings: Settings) -> Timeline:
-    """The timeline of `recording` on a card whose memory never ends."""
+    """The timeline of `recording` on a device whose memory never ends."""
+    if recording.environment.device_type == "cpu":
+        return replay_unrounded(recording.ledger)
     return replay(recording.ledger, _unbounded(settings))
+
+
+def judge_memory(recording: Recording, nbytes: int) -> Verdict:
+    """The verdict on a recording of the CPU for a machine that has `nbytes` for this process."""
+    context = _context(recording)
+    timeline = replay_unrounded(recording.ledger)
+    free = [nbytes - end - timeline.peak_reserved for end in (context.high, context.typical, context.low)]
+    low, typical, high = free
+    over = next((at for at, held in enumerate(timeline.reserved) if held > nbytes - context.typical), None)
+    return Verdict(
+        answer="fits" if low >= 0 else "tight" if high >= 0 else "does not fit",
+        card=recording.environment.device,
+        total_bytes=nbytes,
+        total_low=nbytes,
+        total_high=nbytes,
+        total_known="assumed",
+        available_bytes=nbytes,
+        needed_bytes=timeline.peak_reserved + context.typical,
+        gives_back=False,
+        headroom_bytes=typical,
+        headroom_low=low,
+        headroom_high=high,
+        runs_out="" if over is None else str(place_of(recording, over)),
+    )
 
 
 def _unbounded(settings: Settings) -> Settings:

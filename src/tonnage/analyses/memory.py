@@ -22,7 +22,7 @@ ROUNDING = "rounding"
 """Not a category of allocations but of each one: the part of its block that nobody asked for."""
 
 _RULES = {"activation", "temporary", "workspace"}
-"""What depends on which kernel CUDA chooses, which is a rule; everything else follows from shapes alone."""
+"""What depends on which kernel the device chooses, which is a rule; everything else follows from shapes alone."""
 
 
 class Peak(Struct, frozen=True, kw_only=True):
@@ -31,7 +31,9 @@ class Peak(Struct, frozen=True, kw_only=True):
     `by_category` is in bytes as asked for, plus "rounding": what the allocator's blocks are larger than that (multiples
     of 512 B, and up to 1 MiB of a block that is not split), so that it sums to `allocated_bytes`. `reserved_bytes` is
     what `torch.cuda.max_memory_reserved()` answers; `process_bytes` is what nvidia-smi shows: reserved plus
-    `context_bytes`, in a range over drivers and over what libraries add once they are loaded.
+    `context_bytes`, in a range over drivers and over what libraries add once they are loaded. On a CPU, whose allocator
+    neither rounds nor keeps, reserved is allocated, and the process is the resident set. What a real device said is
+    "measured".
     """
 
     allocated_bytes: int
@@ -73,7 +75,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
 def account_memory(recording: Recording, timeline: Timeline) -> Memory:
     """The memory of `recording`, whose ledger (at least one event) the allocator replayed as `timeline`."""
-    start = _start(recording)
+    start = start_of(recording)
     at = _highest(timeline, start, len(recording.ledger))
     return Memory(
         peak=_peak(recording, timeline, start, at),
@@ -82,7 +84,8 @@ def account_memory(recording: Recording, timeline: Timeline) -> Memory:
     )
 
 
-def _start(recording: Recording) -> int:
+def start_of(recording: Recording) -> int:
+    """The event of the mark START, or the first."""
     return next((position for name, position in recording.ledger.mark_positions() if name == START), 0)
 
 
@@ -98,18 +101,23 @@ def _peak(recording: Recording, timeline: Timeline, start: int, at: int) -> Peak
     by_category = _by_category(recording, timeline, at)
     assert sum(by_category.values()) == allocated, "the categories do not sum to what is allocated"
     place = place_of(recording, at)
+    rules = any(by_category[name] for name in _RULES)
+    seen = [said.nbytes for said in recording.process]
+    most = max(seen, default=None)
     return Peak(
         allocated_bytes=allocated,
         reserved_bytes=reserved,
         context_bytes=environment.context_bytes,
-        process_bytes=reserved + environment.context_bytes,
-        process_low=reserved + environment.context_bytes_low,
-        process_high=reserved + environment.context_bytes_high + environment.libraries_bytes_high,
+        process_bytes=most or reserved + environment.context_bytes,
+        process_low=most or reserved + environment.context_bytes_low,
+        process_high=most or reserved + environment.context_bytes_high + environment.libraries_bytes_high,
         instant=str(place),
         place=place,
         by_category=by_category,
-        by_category_known={name: _how_known(name) for name in by_category},
-        allocated_known="modelled" if any(by_category[name] for name in _RULES) else "exact",
+        by_category_known={name: _how_known(recording, name in _RULES) for name in by_category},
+        allocated_known=_how_known(recording, rules),
+        reserved_known=_how_known(recording, environment.device_type == "cuda" or rules),
+        process_known="measured" if seen else "assumed" if environment.device_type == "cpu" else "modelled",
     )
 
 
@@ -123,8 +131,10 @@ def _by_category(recording: Recording, timeline: Timeline, at: int) -> dict[str,
     return found
 
 
-def _how_known(name: str) -> Known:
-    return "modelled" if name in _RULES else "exact"
+def _how_known(recording: Recording, by_rule: bool) -> Known:
+    if recording.environment.measured:
+        return "measured"
+    return "modelled" if by_rule else "exact"
 
 
 def _instants(recording: Recording, timeline: Timeline, start: int) -> list[Instant]:

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 import click
 
 from tonnage import __version__
+from tonnage.cli.compare import compare
+from tonnage.cli.export import export
 from tonnage.cli.flops import flops
 from tonnage.cli.gpus import gpus
+from tonnage.cli.measure import measure
 from tonnage.cli.params import params
 from tonnage.cli.show import show
 from tonnage.cli.structure import structure
@@ -30,7 +33,7 @@ def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""
 
 
-for command in (weigh, structure, params, flops, show, gpus):
+for command in (weigh, measure, structure, params, flops, compare, show, export, gpus):
     tonnage.add_command(command)
 
 

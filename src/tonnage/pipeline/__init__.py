@@ -6,15 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tonnage.pipeline.comparing import compare as compare
     from tonnage.pipeline.counting import count_at as count_at
     from tonnage.pipeline.counting import params as params
+    from tonnage.pipeline.exporting import export as export
+    from tonnage.pipeline.measuring import measure as measure
     from tonnage.pipeline.structuring import structure as structure
     from tonnage.pipeline.weighing import weigh as weigh
     from tonnage.pipeline.working import flops as flops
 
 _HOMES = {
+    "compare": "comparing",
     "count_at": "counting",
+    "export": "exporting",
     "flops": "working",
+    "measure": "measuring",
     "params": "counting",
     "structure": "structuring",
     "weigh": "weighing",

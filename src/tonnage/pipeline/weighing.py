@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 from tonnage import __version__
-from tonnage.allocator import Settings, Timeline
+from tonnage.allocator import Settings, Timeline, replay_unrounded
 from tonnage.analyses.compute import Compute, account_compute
 from tonnage.analyses.deferred import deferring
-from tonnage.analyses.fit import judge, replay_without_limit
+from tonnage.analyses.fit import judge, judge_memory, replay_without_limit
 from tonnage.analyses.forms import ComputeForm, ParameterForm
 from tonnage.analyses.memory import account_memory
 from tonnage.analyses.parameters import count_parameters
@@ -22,11 +23,14 @@ from tonnage.recording import Assumption, NotCounted, Recording
 from tonnage.report import Input, Report
 from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
 from tonnage.units import TiB, parse_bytes
-from tonnage.virtual import virtual_gpu
+from tonnage.virtual import VirtualDevice, virtual_cpu, virtual_gpu
 from tonnage.workload import Ran, Workload, resolve, run
 
 WITHOUT_LIMIT = 1024 * TiB
 """Memory enough to record any step to its end, also one that does not fit the card."""
+
+CPU = "cpu"
+"""In place of a card's name."""
 
 DEFAULT_CARD = "A100-SXM4-80GB"
 """Whose kernels are chosen where no card was named; the card that most published figures are of."""
@@ -35,6 +39,12 @@ LIBRARIES = NotCounted(
     "kernels and libraries that CUDA loads at first use",
     "outside PyTorch's memory, commonly 50 to 300 MiB of nvidia-smi's figure; the high end of its range allows for it",
 )
+
+KERNELS = NotCounted(
+    "what the CPU's kernels take inside themselves",
+    "weights that oneDNN reorders, operands that are written out, attention's buffers; `tonnage measure` counts them",
+)
+_OUTSIDE = {"cuda": LIBRARIES, "cpu": KERNELS}
 
 
 def weigh(
@@ -67,7 +77,8 @@ def weigh(
     made from the model's signature and `batch`, `seq`, `image_size`. "training" is a steady-state step after a first.
     The peak is over everything from the loading of the model on.
 
-    Without `gpu` the kernels are those of an A100-SXM4-80GB, memory has no limit and there is no verdict.
+    Without `gpu` the kernels are those of an A100-SXM4-80GB, memory has no limit and there is no verdict. "cpu" is the
+    CPU: its kernels, the bytes of its tensors, a verdict only with `gpu_memory`.
     `gpu_memory` (bytes, or text such as "6GiB") replaces what the catalogue says that card has. `torch_version` and
     `alloc_conf` are whose memory behaviour to follow (default: the installed) and PYTORCH_CUDA_ALLOC_CONF.
     `progress` is called with each stage. Bytes are integers. Raises a TonnageError that says what could not be done.
@@ -82,29 +93,81 @@ def weigh(
         attention=attention,
         checkpointing=checkpointing,
     )
+    if gpu is not None and gpu.casefold() == CPU:
+        return _weigh_on_cpu(
+            subject,
+            scenario,
+            inputs,
+            memory=gpu_memory,
+            elsewhere={"torch_version": torch_version, "alloc_conf": alloc_conf},
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
     card = _card(gpu, gpu_memory)
     progress("looking for the model")
     workload = resolve(subject, trust_remote_code=trust_remote_code)
     rules = card or find_card(DEFAULT_CARD)
-    progress("building the model")
-    models = []  # held to the end of the block: the recording names the parameters of what is alive then
+    models: list[Any] = []  # held to the end of the block: the recording names the parameters of what is alive then
     with virtual_gpu(
         rules.name, torch_version=torch_version, total_memory=WITHOUT_LIMIT, alloc_conf=alloc_conf
     ) as device:
-
-        def mark(name: str) -> None:
-            device.mark(name)
-            progress(name)
-
-        def watch(model: Any) -> None:
-            device.watch(model)
-            models.append(model)
-
-        ran = run(workload, scenario, inputs=inputs, device="cuda", host=device.host, mark=mark, watch=watch)
+        ran = _run(workload, scenario, inputs, device, models, host=device.host, progress=progress)
     progress("replaying the allocator")
     recording = _of_card(device.recording, rules)
     verdict, timeline = _verdict(recording, card)
-    return _report(workload, scenario, inputs, ran, recording, card, verdict, timeline)
+    return report_of(workload, scenario, inputs, ran, recording, verdict, timeline, card=card.name if card else None)
+
+
+def _weigh_on_cpu(
+    subject: Any,
+    scenario: Scenario,
+    inputs: Any,
+    *,
+    memory: int | str | None,
+    elsewhere: dict[str, str | None],
+    trust_remote_code: bool,
+    progress: Callable[[str], None],
+) -> Report:
+    for option, given in elsewhere.items():
+        if given is not None:
+            raise BadOption(f"{option} has no effect on the CPU", hint=f"leave {option} out, or name a card")
+    progress("looking for the model")
+    workload = resolve(subject, trust_remote_code=trust_remote_code)
+    models: list[Any] = []
+    with virtual_cpu() as device:
+        ran = _run(workload, scenario, inputs, device, models, progress=progress)
+    recording = device.recording
+    verdict = judge_memory(recording, _bytes(memory)) if memory is not None else None
+    timeline = replay_unrounded(recording.ledger)
+    return report_of(workload, scenario, inputs, ran, recording, verdict, timeline, card=recording.environment.device)
+
+
+def _run(
+    workload: Workload,
+    scenario: Scenario,
+    inputs: Any,
+    device: VirtualDevice,
+    models: list[Any],
+    *,
+    host: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Callable[[str], None],
+) -> Ran:
+    """Runs the scenario on a device that carries no data. `models` gets the model."""
+    progress("building the model")
+
+    def mark(name: str) -> None:
+        device.mark(name)
+        progress(name)
+
+    def watch(model: Any) -> None:
+        device.watch(model)
+        models.append(model)
+
+    return run(workload, scenario, inputs=inputs, device=device.habits.device.type, host=host, mark=mark, watch=watch)
+
+
+def _bytes(memory: int | str) -> int:
+    return parse_bytes(memory) if isinstance(memory, str) else memory
 
 
 def _card(gpu: str | None, gpu_memory: int | str | None) -> Card | None:
@@ -115,7 +178,7 @@ def _card(gpu: str | None, gpu_memory: int | str | None) -> Card | None:
     card = find_card(gpu)
     if gpu_memory is None:
         return card
-    return card.with_total_memory(parse_bytes(gpu_memory) if isinstance(gpu_memory, str) else gpu_memory)
+    return card.with_total_memory(_bytes(gpu_memory))
 
 
 def _of_card(recording: Recording, card: Card) -> Recording:
@@ -130,7 +193,8 @@ def _verdict(recording: Recording, card: Card | None) -> tuple[Verdict | None, T
 
 def _compute(workload: Workload, scenario: Scenario, recording: Recording, inputs: Any) -> Compute:
     found = account_compute(recording)
-    card = recording.environment.device
+    on_card = recording.environment.device_type == "cuda"
+    card = recording.environment.device if on_card else DEFAULT_CARD  # the arithmetic is the same on all of them
     return deferring(found, lambda: _compute_form(workload, scenario, inputs, card, found.macs))
 
 
@@ -149,16 +213,18 @@ def _parameter_form(workload: Workload) -> ParameterForm:
     return form_of_workload(workload)
 
 
-def _report(
+def report_of(
     workload: Workload,
     scenario: Scenario,
     inputs: Any,
     ran: Ran,
     recording: Recording,
-    card: Card | None,
     verdict: Verdict | None,
     timeline: Timeline,
+    *,
+    card: str | None,
 ) -> Report:
+    """The report of what was recorded without data; `card` is the device that was asked about."""
     assumptions = list(recording.assumptions)
     if card is None:
         what = f"no card was named: kernels are those of {DEFAULT_CARD}, memory has no limit"
@@ -167,7 +233,7 @@ def _report(
         tonnage_version=__version__,
         subject=described(workload),
         scenario=scenario,
-        card=card.name if card else None,
+        card=card,
         parameters=deferring(count_parameters(recording.trace), lambda: _parameter_form(workload)),
         compute=_compute(workload, scenario, recording, inputs),
         memory=account_memory(recording, timeline),
@@ -175,7 +241,7 @@ def _report(
         inputs=[Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in ran.inputs],
         guesses=list(ran.guesses),
         assumptions=assumptions,
-        not_counted=[LIBRARIES, *recording.not_counted],
+        not_counted=[_OUTSIDE[recording.environment.device_type], *recording.not_counted],
         environment=recording.environment,
     )
     return report.with_recording(lambda: recording)

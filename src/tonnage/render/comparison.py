@@ -41,5 +41,5 @@ def _numbers(report: Report) -> list[str]:
 
 def _verdict(report: Report) -> Text:
     if report.verdict is None:
-        return Text("no card")
+        return Text("none" if report.card else "no card")
     return Text(report.verdict.answer, style=STYLES[report.verdict.answer])

@@ -40,7 +40,7 @@ def ledger_table(report: Report, glyphs: Glyphs, width: int) -> Table:
     _add_categories(table, report, glyphs, room)
     _add_bridge(table, report)
     if report.verdict is not None:
-        _add_card(table, report.verdict)
+        _add_card(table, report, report.verdict)
     return table
 
 
@@ -59,14 +59,22 @@ def _add_categories(table: Table, report: Report, glyphs: Glyphs, room: int) -> 
 def _add_bridge(table: Table, report: Report) -> None:
     peak = report.memory.peak
     _add(table, "= allocated", peak.allocated_bytes, peak.allocated_known, style="bold", share="100.0%")
-    _add(table, "+ cached", peak.cached_bytes, peak.reserved_known)
-    _add(table, "= reserved", peak.reserved_bytes, peak.reserved_known, style="bold")
-    _add(table, "+ CUDA context", peak.context_bytes, peak.process_known)
+    if report.environment.device_type == "cuda":
+        _add(table, "+ cached", peak.cached_bytes, peak.reserved_known)
+        _add(table, "= reserved", peak.reserved_bytes, peak.reserved_known, style="bold")
+        _add(table, "+ CUDA context", peak.context_bytes, peak.process_known)
+    else:  # a CPU's allocator keeps nothing
+        _add(table, "+ Python and code", peak.process_bytes - peak.allocated_bytes, peak.process_known)
     _add(table, "= process", peak.process_bytes, peak.process_known, style="bold")
 
 
-def _add_card(table: Table, verdict: Verdict) -> None:
-    _add(table, "card offers", verdict.available_bytes, verdict.total_known)
+def _add_card(table: Table, report: Report, verdict: Verdict) -> None:
+    _add(
+        table,
+        "memory" if report.environment.device_type == "cpu" else "card offers",
+        verdict.available_bytes,
+        verdict.total_known,
+    )
     if verdict.gives_back:
         _add(table, "least it runs in", verdict.needed_bytes, verdict.known)
     _add(table, "headroom", verdict.headroom_bytes, verdict.known, style="bold")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tonnage.analyses.roofline import Bound, Peak, Roofline, UsefulBatch
-from tonnage.render.text import Glyphs, console_for, glyphs_for, without_trailing_spaces
+from tonnage.render.text import Glyphs, console_for, glyphs_for, shortened, without_trailing_spaces
 from tonnage.units import format_bandwidth, format_count
 
 LAYERS = 20
@@ -122,7 +122,7 @@ def _layers(roofline: Roofline, glyphs: Glyphs, most: int, room: int) -> Table:
     for layer in roofline.layers[:most]:
         forward = [format_seconds(layer.forward.seconds)] if several else []
         table.add_row(
-            Text(_shortened(glyphs.clean(layer.path or layer.type or "outside of modules"), room)),
+            Text(shortened(glyphs.clean(layer.path or layer.type or "outside of modules"), room)),
             *forward,
             format_seconds(layer.step.seconds),
             f"{layer.step.seconds / whole:.1%}",
@@ -135,15 +135,6 @@ def _layers(roofline: Roofline, glyphs: Glyphs, most: int, room: int) -> Table:
         blank = [""] if several else []
         table.add_row(f"{len(rest)} more", *blank, format_seconds(seconds), f"{seconds / whole:.1%}", "", "")
     return table
-
-
-def _shortened(path: str, room: int) -> str:
-    """The end of a path, which says most.
-
-    >>> _shortened("encoder.layer.{0-11}.output.dense", 24)
-    '...r.{0-11}.output.dense'
-    """
-    return path if len(path) <= room else f"...{path[3 - room :]}"
 
 
 def _remarks(roofline: Roofline, useful: UsefulBatch | None) -> Iterator[str]:

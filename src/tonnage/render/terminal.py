@@ -122,11 +122,12 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
     width = console.width - LABEL
     peak, verdict = report.memory.peak, report.verdict
     process = f"{format_bytes(peak.process_low)} to {format_bytes(peak.process_high)}"
-    remarks = [f"nvidia-smi: {process}, by driver and loaded libraries"]
+    on_card = report.environment.device_type == "cuda"
+    by = "by driver and loaded libraries" if on_card else "by what is imported and what kernels take"
+    remarks = [f"{'nvidia-smi' if on_card else 'resident set'}: {process}, {by}"]
     style = ""
     if verdict is None:
-        device = glyphs.clean(report.environment.device)
-        remarks.insert(0, f"none: no card was named, so kernels are those of {device} and memory has no limit")
+        remarks.insert(0, f"none: {_why_no_verdict(report, glyphs)}")
     else:
         style = STYLES[verdict.answer]
         remarks = [f"{verdict.answer.upper()} {glyphs.clean(verdict.card)}{_headroom(verdict)}", *remarks]
@@ -136,6 +137,14 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
             remarks.append("the allocator has to give cached blocks back, which takes time")
     lines = [line for remark in remarks for line in wrapped(console, remark, width, most=2)]
     paragraph(console, "verdict", [Text(lines[0], style=style), *lines[1:]])
+
+
+def _why_no_verdict(report: Report, glyphs: Glyphs) -> str:
+    if report.environment.device_type == "cpu":
+        return "it is not known how much memory the machine has; --gpu-memory SIZE says so"
+    return (
+        f"no card was named, so kernels are those of {glyphs.clean(report.environment.device)} and memory has no limit"
+    )
 
 
 def _headroom(verdict: Verdict) -> str:

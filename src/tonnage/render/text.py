@@ -64,6 +64,15 @@ def bar(share: float, width: int, glyphs: Glyphs) -> str:
     return glyphs.bar * (max(1, round(share * width)) if share > 0 else 0)
 
 
+def shortened(path: str, room: int) -> str:
+    """The end of a path, which says most.
+
+    >>> shortened("encoder.layer.{0-11}.output.dense", 24)
+    '...r.{0-11}.output.dense'
+    """
+    return path if len(path) <= room else f"...{path[3 - room :]}"
+
+
 def console_for(stream: IO[str], *, width: int | None = None) -> Console:
     """A console that takes text as it is: no markup, no emoji codes, nothing highlighted."""
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)

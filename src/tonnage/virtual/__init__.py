@@ -12,11 +12,13 @@ import torch
 from tonnage.errors import BadOption, CannotRecord
 from tonnage.gpus import Card, find_card
 from tonnage.units import parse_bytes
+from tonnage.virtual.cpu import VirtualCpu
+from tonnage.virtual.device import VirtualDevice
 from tonnage.virtual.gpu import VirtualGpu
 
-__all__ = ["VirtualGpu", "virtual_gpu"]
+__all__ = ["VirtualCpu", "VirtualDevice", "VirtualGpu", "virtual_cpu", "virtual_gpu"]
 
-_entered: list[VirtualGpu] = []
+_entered: list[VirtualDevice] = []
 """The blocks that have begun and not ended, the innermost last; only that one is in place."""
 _entering = Lock()
 
@@ -59,23 +61,49 @@ def virtual_gpu(
         alloc_conf=alloc_conf if alloc_conf is not None else os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""),
         cudnn_benchmark=cudnn_benchmark,
     )
+    with _in_place(gpu):
+        yield gpu
+
+
+@contextmanager
+def virtual_cpu() -> Iterator[VirtualCpu]:
+    """A block in which tensors on the CPU carry no data, and what they would take of its memory is recorded.
+
+    >>> import torch
+    >>> with virtual_cpu() as cpu:
+    ...     model = torch.nn.Linear(1024, 1024)
+    >>> cpu.recording.ledger.sizes.tolist()
+    [4194304, 4096]
+
+    Counted are the bytes of every storage that PyTorch makes inside, and not what kernels take inside themselves.
+    Tensors from before the block are used as they are, and not counted. Values are as on the virtual GPU. Raises
+    CannotRecord (another thread is inside a block, or a tensor is moved to another device).
+    """
+    cpu = VirtualCpu()
+    with _in_place(cpu):
+        yield cpu
+
+
+@contextmanager
+def _in_place(device: VirtualDevice) -> Iterator[None]:
+    """A block in which `device` is the one that answers, and the one outside of it does not."""
     with _entering:
         outer = _entered[-1] if _entered else None
-        if outer is not None and outer.thread != gpu.thread:
+        if outer is not None and outer.thread != device.thread:
             raise CannotRecord(
                 "another thread is inside a virtual_gpu block, and torch.cuda can speak of one card at a time",
                 hint="let the threads take turns, or use a process for each",
             )
-        _entered.append(gpu)
+        _entered.append(device)
     try:
         if outer is not None:
             outer.leave()
-        gpu.enter()
-        yield gpu
+        device.enter()
+        yield
     finally:
-        gpu.leave()
-        innermost = _entered[-1] is gpu
-        _entered.remove(gpu)
+        device.leave()
+        innermost = _entered[-1] is device
+        _entered.remove(device)
         if innermost and _entered:
             _entered[-1].enter()
 

@@ -15,7 +15,7 @@ from torch import _tensor_str
 from tonnage.virtual.face import CUDA, HANDLERS, Args, DeviceFace, Kwargs, as_device
 from tonnage.virtual.legacy import TypeOnCard, type_on_card
 from tonnage.virtual.storages import Place
-from tonnage.virtual.values import small
+from tonnage.virtual.values import small, unrecorded
 
 Call = Callable[..., Any]
 
@@ -25,12 +25,12 @@ Call = Callable[..., Any]
 
 def _device_of(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> torch.device:
     device: torch.device = func(*args)
-    return face.gpu.place_of(args[0]).value if device.type == "meta" else device
+    return face.gpu.device_of(args[0]) if device.type == "meta" else device
 
 
 def _where(face: DeviceFace, tensor: torch.Tensor) -> str:
     device = tensor.device
-    return face.gpu.place_of(tensor).value.type if device.type == "meta" else device.type
+    return face.gpu.device_of(tensor).type if device.type == "meta" else device.type
 
 
 def _is_cuda(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> bool:
@@ -140,6 +140,17 @@ def _set_data(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> None:
         tensor.grad = grad
 
 
+def _set_item(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> None:
+    """`tensor[index] = 0.0`: for a tensor on CUDA the number stays on the host.
+
+    torch/csrc/autograd/python_variable_indexing.cpp, THPVariable_setitem; on `meta` it becomes a tensor there.
+    """
+    tensor, index, value = args
+    if isinstance(value, (bool, int, float)) and _is_cuda(face, func, (tensor,), {}):
+        value = torch.tensor(value, dtype=tensor.dtype, device="cpu")
+    func(tensor, index, value)
+
+
 # What it holds --------------------------------------------------------------------------------------------------------
 
 
@@ -164,15 +175,17 @@ def _isfinite(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> Any:
     finite = func(*args, **kwargs)
     values = face.gpu.values
     if finite.device.type == "meta" and values.known(finite) is None and small(finite):
-        values.learn(finite, torch.ones(finite.shape, dtype=torch.bool))
+        with unrecorded():
+            values.learn(finite, torch.ones(finite.shape, dtype=torch.bool))
     return finite
 
 
 def _repr(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> str:
     tensor = args[0]
-    if tensor.device.type != "meta" or (place := face.gpu.place_of(tensor)) is Place.META:
+    if tensor.device.type != "meta" or face.gpu.place_of(tensor) is Place.META:
         return str(func(*args, **kwargs))
-    where = "" if place is Place.HOST else f"device='{place.value}'"
+    device = face.gpu.device_of(tensor)
+    where = "" if device.type == "cpu" else f"device='{device}'"
     known = face.gpu.values.known(tensor)
     if known is None:
         return str(func(*args, **kwargs)).replace("device='meta', " if not where else "device='meta'", where)
@@ -233,6 +246,7 @@ HANDLERS.update(
         _T.type: _type,
         _T.new_tensor: _new_tensor,
         _T.data.__set__: _set_data,
+        _T.__setitem__: _set_item,
         _T.numpy: _numpy,
         _T.__array__: _numpy,
         _T.tolist: _values,

@@ -19,9 +19,10 @@ from tonnage.virtual.storages import Place
 from tonnage.virtual.values import dtype_among
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 Args = tuple[Any, ...]
+Call = Callable[..., Any]
 Kwargs = dict[str, Any]
 Handler = Callable[["DeviceFace", Callable[..., Any], Args, Kwargs], Any]
 
@@ -53,16 +54,15 @@ def as_device(device: Any) -> torch.device | None:
 class DeviceFace(TorchFunctionMode):
     """Makes `meta` tensors look like tensors on the card of `gpu`."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
+    def __init__(self, gpu: VirtualDevice) -> None:
         super().__init__()
         self.gpu = gpu
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
-        handler = HANDLERS.get(func)
-        if handler is not None:
-            return handler(self, func, args, kwargs or {})
+        if func in HANDLERS:
+            return self.answer(func, args, kwargs or {})
         if kwargs:
             if kwargs.get("device") is not None:
                 return self.make(func, args, kwargs, as_device(kwargs["device"]))
@@ -71,6 +71,11 @@ class DeviceFace(TorchFunctionMode):
         if _device.CURRENT_DEVICE is not None or self.gpu.on_host:
             return self.make_on_default(func, args, kwargs or {})
         return func(*args, **kwargs) if kwargs else func(*args)
+
+    def answer(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+        """Answers a call that is about where a tensor is or what it holds; runs any other."""
+        handler = HANDLERS.get(func)
+        return func(*args, **kwargs) if handler is None else handler(self, func, args, kwargs)
 
     def make_on_default(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         """Runs a call that names no device: a factory follows `torch.set_default_device`."""

@@ -15,17 +15,17 @@ from tonnage.errors import CannotRecord
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
-    from tonnage.virtual.patches import Patches
+    from tonnage.tracking.patches import Patches
+    from tonnage.virtual.device import VirtualDevice
 
 
-def install_files(gpu: VirtualGpu, patches: Patches) -> None:
+def install_files(gpu: VirtualDevice, patches: Patches) -> None:
     patches.set(torch.Tensor, "_reduce_ex_internal", _reducing(gpu, torch.Tensor._reduce_ex_internal))
     patches.set(torch, "save", _saving(torch.save))
     patches.set(torch, "load", _loading(torch.load))
 
 
-def _reducing(gpu: VirtualGpu, original: Callable[..., Any]) -> Callable[..., Any]:
+def _reducing(gpu: VirtualDevice, original: Callable[..., Any]) -> Callable[..., Any]:
     """What pickle and torch.save ask a tensor to do."""
 
     def reduce(tensor: torch.Tensor, protocol: int) -> Any:

@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import platform
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from threading import get_ident
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from tonnage.allocator import Block, CachingAllocator, OutOfMemory, Settings
 from tonnage.gpus import Card
-from tonnage.ledger import Category, Kind, Ledger
-from tonnage.recording import Assumption, Environment, NotCounted, Recording
-from tonnage.trace import Mark, Trace
+from tonnage.ledger import Category, Kind
+from tonnage.recording import Assumption, Environment
+from tonnage.tracking.patches import Patches
 from tonnage.units import MiB
-from tonnage.virtual import answers  # noqa: F401  (tells the face what to answer)
-from tonnage.virtual.face import DeviceFace
-from tonnage.virtual.kernels.accumulation import sole_owner
-from tonnage.virtual.kernels.autocast import Autocast
-from tonnage.virtual.layer import cuda_habits
-from tonnage.virtual.modules import FORWARD, ModuleTracker
+from tonnage.virtual import kernels
+from tonnage.virtual.device import VirtualDevice
 from tonnage.virtual.oom import out_of_memory_message
-from tonnage.virtual.patches import Patches
-from tonnage.virtual.recorder import Recorder
 from tonnage.virtual.rules import Rules
 from tonnage.virtual.runtime import Runtime, install_runtime
-from tonnage.virtual.storages import Place, StorageRef, Storages
-from tonnage.virtual.values import Values
+from tonnage.workload.libraries import installed
 
 LIBRARIES_HIGH = 300 * MiB
 """The most that CUDA loads of kernels, cuBLAS and cuDNN at their first use, by forum posts and logs: 50 to 150 MiB for
 transformers, 100 to 300 MiB for convolutions. Assumed, not read in any source."""
 
-_LIBRARIES = ("torch", "transformers", "torchvision", "timm", "peft", "diffusers", "accelerate")
 
-
-class VirtualGpu:
+class VirtualGpu(VirtualDevice):
     """A card without a card; made by `tonnage.virtual_gpu`."""
+
+    habits = kernels.CUDA
 
     def __init__(
         self, card: Card, *, torch_version: str, total_memory: int, alloc_conf: str, cudnn_benchmark: bool
@@ -58,27 +45,11 @@ class VirtualGpu:
             capacity=max(total_memory - self.context.typical, 0),
             total_memory=total_memory,
         )
-        self.ledger = Ledger()
         self.stream = 0
-        self.arriving: Place | None = None
-        self.on_host = False
-        self.built_without_data = False
-        self.autocast = Autocast()
         self._workspaces: dict[tuple[str, str, int], int] = {}
-        self.values = Values(self)
-        self.storages = Storages(self._died)
-        self.modules = ModuleTracker(self)
-        self.recorder = Recorder(self)
-        self.face = DeviceFace(self)
-        self.runtime = Runtime(self)
-        self.thread = get_ident()
         self._blocks: dict[int, Block] = {}
-        self._born_in: set[int] = set()
-        self._patches = Patches()
-        self._running = ExitStack()
-        self._parameters: list[Any] = []
-        self._marks: list[Mark] = []
-        self._not_counted: dict[tuple[str, str], int] = {}
+        super().__init__()
+        self.runtime = Runtime(self)
 
     # What the card answers ----------------------------------------------------------------------------------------
 
@@ -119,39 +90,6 @@ class VirtualGpu:
         """What `torch.cuda.mem_get_info` calls free."""
         return max(self.total_memory - self.process_bytes(), 0)
 
-    @property
-    def recording(self) -> Recording:
-        """What has happened so far; complete once the block has ended."""
-        modules = self.modules
-        parameters = self._parameters or modules.parameters()
-        trace = Trace(self.recorder.ops(), list(modules.modules), parameters, list(modules.calls), list(self._marks))
-        return Recording(self.ledger, trace, self._environment(), self._assumptions(), self._missing())
-
-    # What a program may say ---------------------------------------------------------------------------------------
-
-    def mark(self, name: str) -> None:
-        """Names this instant in the recording."""
-        self.ledger.mark(name)
-        self._marks.append(Mark(name, len(self.recorder.raw)))
-
-    def watch(self, model: nn.Module) -> None:
-        """Names modules and parameters of `model` by their paths in it, before it is first called."""
-        self.modules.watch(model)
-
-    @contextmanager
-    def host(self) -> Iterator[None]:
-        """A block in which large tensors made on the CPU carry no data, so that a model of any size can be built.
-
-        Tensors of up to 16,384 elements are real, so schedules and masks have their values. Floats that go from the
-        host to the card count as random numbers from then on: asking for one is listed as an assumption.
-        """
-        before, self.on_host = self.on_host, True
-        self.built_without_data = True
-        try:
-            yield
-        finally:
-            self.on_host = before
-
     # What the recorder tells --------------------------------------------------------------------------------------
 
     def allocate(self, nbytes: int, category: Category = Category.TEMPORARY) -> int:
@@ -167,49 +105,6 @@ class VirtualGpu:
     def free(self, number: int) -> None:
         self.allocator.free(self._blocks.pop(number))
         self.ledger.free(number)
-
-    def born(self, storage: torch.UntypedStorage, place: Place) -> None:
-        """Takes note of a new storage, and of its memory if it is on the card."""
-        nbytes = storage.nbytes()
-        number = self.allocate(nbytes) if place is Place.CARD and nbytes else -1
-        self.storages.add(storage, place, number)
-        if number >= 0 and self.modules.phase == FORWARD:
-            self._born_in.add(number)
-
-    def resized(self, ref: StorageRef, storage: torch.UntypedStorage) -> None:
-        """A storage grew or shrank: CUDA takes the new block, copies, and frees the old one."""
-        before, ref.nbytes = ref.number, storage.nbytes()
-        if ref.place is Place.CARD:
-            ref.number = self.allocate(ref.nbytes) if ref.nbytes else -1
-            if before >= 0:
-                if ref.number >= 0:
-                    self.ledger.retag(ref.number, Category(self.ledger.categories[before]))
-                self.free(before)
-
-    def _died(self, ref: StorageRef) -> None:
-        self.values.forget_storage(ref.key)
-        if ref.number >= 0:
-            self._born_in.discard(ref.number)
-            self.free(ref.number)
-
-    def tag(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
-        """Says what the storages of `tensors` are, unless something more telling has been said."""
-        with torch._C.DisableTorchFunction():
-            for tensor in tensors:
-                if tensor.is_meta:
-                    ref = self.storages.find(tensor)
-                    if ref is not None and ref.number >= 0:
-                        self._retag(ref.number, category)
-
-    def _retag(self, number: int, category: Category) -> None:
-        if _TELLING[category] > _TELLING[Category(self.ledger.categories[number])]:
-            self.ledger.retag(number, category)
-
-    def tag_activations(self) -> None:
-        """Backward begins: what forward made and is still alive was kept for it."""
-        for number in self._born_in:
-            self._retag(number, Category.ACTIVATION)
-        self._born_in.clear()
 
     def blas_workspace(self) -> None:
         """The workspace of this thread's cuBLAS handle on this stream, taken at its first product."""
@@ -235,30 +130,10 @@ class VirtualGpu:
             self.free(number)
         self._workspaces.clear()
 
-    def not_counted(self, what: str, reason: str) -> None:
-        """Lists something that is missing from the numbers."""
-        self._not_counted[what, reason] = self._not_counted.get((what, reason), 0) + 1
-
-    def place_of(self, tensor: torch.Tensor) -> Place:
-        functorch = torch._C._functorch
-        with torch._C.DisableTorchFunction():
-            while functorch.is_functorch_wrapped_tensor(tensor):
-                tensor = functorch.get_unwrapped(tensor)
-            return self.storages.place_of(tensor)
-
     def address(self, storage: torch.UntypedStorage) -> int:
         """Where the allocator put a storage of the card; 0 for one of no bytes."""
         ref = self.storages.alive.get(storage._cdata)
         return 0 if ref is None or ref.number < 0 else self._blocks[ref.number].address
-
-    @contextmanager
-    def arriving_at(self, place: Place) -> Iterator[None]:
-        """A block in which outputs are at `place`, wherever the inputs are."""
-        before, self.arriving = self.arriving, place
-        try:
-            yield
-        finally:
-            self.arriving = before
 
     def check_device(self, device: torch.device) -> None:
         if device.index not in (None, 0):
@@ -274,30 +149,15 @@ class VirtualGpu:
         if ref is not None and ref.number >= 0:
             self.allocator.record_stream(self._blocks[ref.number], stream.cuda_stream)
 
-    # Coming and going ---------------------------------------------------------------------------------------------
+    def meta_kernels(self) -> Mapping[str, Callable[..., Any]]:
+        return kernels.META if self.rules.fuses_rms_norm else {}
 
-    def enter(self) -> None:
-        """Puts the card in place of CUDA, in this thread."""
-        sole_owner()
-        install_runtime(self, self._patches)
-        self.modules.install(self._patches)
-        if "torch._dynamo" in sys.modules:  # what was compiled before runs as it is; the import would take a second
-            self._running.enter_context(torch.compiler.set_stance("force_eager"))
-        self._running.enter_context(self.recorder)
-        self._running.enter_context(cuda_habits(self))
-        self._running.enter_context(self.face)
-
-    def leave(self) -> None:
-        """Puts everything back."""
-        self.modules.tag_members()
-        self._parameters = self.modules.parameters() or self._parameters
-        self._running.close()
-        self.modules.uninstall()
-        self._patches.restore()
+    def _install(self, patches: Patches) -> None:
+        install_runtime(self, patches)
 
     # The recording ------------------------------------------------------------------------------------------------
 
-    def _environment(self) -> Environment:
+    def environment(self) -> Environment:
         return Environment(
             device=self.card.name,
             compute_capability=self.card.compute_capability,
@@ -311,41 +171,14 @@ class VirtualGpu:
             torch_running=str(torch.__version__),  # a TorchVersion is no plain str, and is not saved
             python=platform.python_version(),
             alloc_conf=self.alloc_conf,
-            libraries=_installed(),
+            libraries=installed(),
         )
 
-    def _assumptions(self) -> list[Assumption]:
-        found = self.values.assumptions
+    def assumptions(self) -> list[Assumption]:
+        found = super().assumptions()
         if not self.rules.read_in_source:
             found.append(Assumption(f"PyTorch {self.rules.version}: rules of the nearest version that was read"))
         return found
 
-    def _missing(self) -> list[NotCounted]:
-        return [NotCounted(what, reason, times) for (what, reason), times in self._not_counted.items()]
-
 
 _NO_SUCH_DEVICE = "CUDA error: invalid device ordinal"
-_TELLING = {
-    Category.TEMPORARY: 0,
-    Category.WORKSPACE: 1,
-    Category.ACTIVATION: 2,
-    Category.OUTPUT: 3,
-    Category.INPUT: 4,
-    Category.GRADIENT: 5,
-    Category.OPTIMIZER: 6,
-    Category.BUFFER: 7,
-    Category.PARAMETER: 8,
-}
-"""Which of two names for one storage says more: an input that is also a parameter is a parameter."""
-
-
-def _installed() -> dict[str, str]:
-    return {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None}
-
-
-@cache
-def _version_of(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,9 +1,9 @@
-"""The layer in front of autograd that carries CUDA's habits.
+"""The layer in front of autograd that carries a device's habits.
 
-`meta` kernels take other paths than CUDA's in a few composite operators: dropout draws a full-size mask, attention
-takes the math path, autocast is not obeyed. An autocast dispatch key that nothing else uses gets a kernel for each
-of them; all other operators fall through it in C++ at no cost. The key is active only inside a `virtual_gpu` block,
-in that thread.
+`meta` kernels take other paths in a few composite operators than those of CUDA or the CPU: dropout draws a full-size
+mask, attention takes the math path, autocast is not obeyed. An autocast dispatch key that nothing else uses, one for
+each type of device, gets a kernel for each of them; all other operators fall through it in C++ at no cost. The key is
+active only inside a block, in that thread.
 """
 
 from __future__ import annotations
@@ -11,31 +11,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from tonnage.virtual.patches import Patches
+from tonnage.tracking.patches import Patches
 
 if TYPE_CHECKING:
+    from tonnage.virtual.device import VirtualDevice
     from tonnage.virtual.gpu import VirtualGpu
-
-_NAME = "AutocastIPU"
-_KEY = getattr(torch._C.DispatchKey, _NAME)
-_KEYS = torch._C.DispatchKeySet(_KEY)
+    from tonnage.virtual.habits import Habits
 
 Kernel = Callable[..., Any]
-_active: list[VirtualGpu] = []
+_active: list[VirtualDevice] = []
 
 
 def behind() -> Any:
     """A block in which operators skip this layer and go on to autograd."""
-    return torch._C._ExcludeDispatchKeyGuard(_KEYS)
+    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(_key()))
 
 
 def before() -> Any:
     """A block in which operators come through this layer again."""
-    return torch._C._IncludeDispatchKeyGuard(_KEY)
+    return torch._C._IncludeDispatchKeyGuard(_key())
+
+
+def _key() -> torch._C.DispatchKey:
+    return cast("torch._C.DispatchKey", getattr(torch._C.DispatchKey, active().habits.key))
 
 
 def dataless(tensor: torch.Tensor) -> bool:
@@ -43,33 +45,33 @@ def dataless(tensor: torch.Tensor) -> bool:
     return torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Meta)
 
 
-def active_gpu() -> VirtualGpu:
+def active() -> VirtualDevice:
     return _active[-1]
 
 
-@cache
-def _install() -> list[torch.library.Library]:
-    """Registers the kernels, once in a process; the libraries must be kept alive."""
-    from tonnage.virtual.kernels import LAYER
+def active_gpu() -> VirtualGpu:
+    """The active device, for kernels that are a card's alone."""
+    return cast("VirtualGpu", active())
 
+
+@cache
+def _install(habits: Habits) -> list[torch.library.Library]:
+    """Registers the kernels, once in a process; the libraries must be kept alive."""
     rest = torch.library.Library("_", "IMPL")
-    rest.fallback(torch.library.fallthrough_kernel, _NAME)
+    rest.fallback(torch.library.fallthrough_kernel, habits.key)
     aten = torch.library.Library("aten", "IMPL")
-    for name, kernel in LAYER.items():
-        aten.impl(name, kernel, _NAME)
+    for name, kernel in habits.layer.items():
+        aten.impl(name, kernel, habits.key)
     return [rest, aten]
 
 
 @contextmanager
-def _kernels_for_meta(gpu: VirtualGpu) -> Iterator[None]:
+def _kernels_for_meta(device: VirtualDevice) -> Iterator[None]:
     """A block in which `meta` has kernels of its own where CUDA has one and PyTorch takes its operator apart."""
-    from tonnage.virtual.kernels import META
-
     aten = torch.library.Library("aten", "IMPL")
-    if gpu.rules.fuses_rms_norm:
-        for name, kernel in META.items():
-            # Library.impl refuses, for it wants such operators taken apart; here they must not be.
-            vars(aten)["m"].impl(name, "Meta", kernel, False)
+    for name, kernel in device.meta_kernels().items():
+        # Library.impl refuses, for it wants such operators taken apart; here they must not be.
+        vars(aten)["m"].impl(name, "Meta", kernel, False)
     try:
         yield
     finally:
@@ -87,9 +89,9 @@ def _has_torch_function(original: Callable[[Any], bool]) -> Callable[[Any], bool
 
 
 @contextmanager
-def cuda_habits(gpu: VirtualGpu) -> Iterator[None]:
-    """A block in which the layer is in place for `gpu`."""
-    with _kernels_for_meta(gpu), _layer_for(gpu):
+def layer_of(device: VirtualDevice) -> Iterator[None]:
+    """A block in which the layer is in place for `device`."""
+    with _kernels_for_meta(device), _layer_for(device):
         patches = Patches()
         patches.set(torch.overrides, "has_torch_function", _has_torch_function(torch.overrides.has_torch_function))
         try:
@@ -99,14 +101,15 @@ def cuda_habits(gpu: VirtualGpu) -> Iterator[None]:
 
 
 @contextmanager
-def _layer_for(gpu: VirtualGpu) -> Iterator[None]:
-    _install()
-    _active.append(gpu)
-    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_KEY)
-    torch._C._dispatch_tls_set_dispatch_key_excluded(_KEY, False)
+def _layer_for(device: VirtualDevice) -> Iterator[None]:
+    _install(device.habits)
+    _active.append(device)
+    key = _key()
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(key)
+    torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
     try:
         with before():
             yield
     finally:
-        torch._C._dispatch_tls_set_dispatch_key_excluded(_KEY, excluded)
+        torch._C._dispatch_tls_set_dispatch_key_excluded(key, excluded)
         _active.pop()

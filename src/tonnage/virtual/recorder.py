@@ -1,6 +1,6 @@
 """The recorder: sees every operator below autograd and writes down the storages it gives birth to.
 
-What a kernel on the card takes for itself, on top of its outputs, comes from `kernels`; operators that need values
+What a kernel takes for itself, on top of its outputs, comes from the device's `habits`; operators that need values
 or cross between host and card are answered from `values`.
 """
 
@@ -15,20 +15,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tonnage.errors import CannotRecord
 from tonnage.ledger import Category
 from tonnage.trace import Op, TensorSpec
-from tonnage.virtual import kernels
-from tonnage.virtual.modules import BACKWARD
+from tonnage.tracking.modules import BACKWARD
 from tonnage.virtual.remembered import Remembered, follows_from_layouts, key_of
-from tonnage.virtual.same_device import INDEXING, adopt_lists, check_same_device, crosses
+from tonnage.virtual.same_device import check_same_device, crosses
 from tonnage.virtual.shapes import shape_of
 from tonnage.virtual.specials import SPECIAL
 from tonnage.virtual.storages import Place
 from tonnage.virtual.values import small
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 aten = torch.ops.aten
 _COMPOSITE = "CompositeImplicitAutograd"
+_EXPLICIT = torch._C.DispatchKey.CompositeExplicitAutograd
 _META = torch.device("meta")
 
 
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 class Recorder(TorchDispatchMode):
     """Writes operators to the trace and births and deaths of storages to the ledger of `gpu`."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
+    def __init__(self, gpu: VirtualDevice) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.gpu = gpu
         self.raw: list[tuple[Any, ...]] = []
@@ -86,9 +86,10 @@ class Recorder(TorchDispatchMode):
         if plan.composite:
             with self:
                 return func.decompose(*args, **kwargs)
+        if func in self.gpu.habits.taken_apart and args[0].is_meta:
+            with self:
+                return func._op_dk(_EXPLICIT, *args, **kwargs)
         inputs = _tensors(args, kwargs)
-        if func in INDEXING and args[0].is_meta:
-            adopt_lists(self.gpu, args)
         if len(inputs) > 1 and not plan.crosses:
             if self.gpu.storages.elsewhere or len({t.is_meta for t in inputs}) > 1:
                 check_same_device(self.gpu, func, args, inputs)
@@ -147,7 +148,8 @@ class Recorder(TorchDispatchMode):
 
     def _plan(self, func: Any) -> Plan:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
-        shape = shape_of(func)
+        habits = self.gpu.habits
+        shape = habits.shapes.get(func) or shape_of(func)
         composite = has(func.name(), _COMPOSITE) and not has(func.name(), "Meta") and shape is None
         returns = func._schema.returns
         aliases = bool(returns) and all(r.alias_info is not None for r in returns)
@@ -157,9 +159,9 @@ class Recorder(TorchDispatchMode):
             resizes or not aliases,
             SPECIAL.get(func),
             shape,
-            kernels.EARLY.get(func),
-            kernels.SCRATCH.get(func),
-            on_host(self.gpu.rules) if (on_host := kernels.HOST_OUTPUTS.get(func)) else (),
+            habits.early.get(func),
+            habits.scratch.get(func),
+            on_host(self.gpu) if (on_host := habits.host_outputs.get(func)) else (),
             crosses(func),
             follows_from_layouts(func),
         )

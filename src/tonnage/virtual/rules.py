@@ -107,6 +107,44 @@ class Rules:
         return self.torch >= (2, 9)
 
     @property
+    def sums_digits_of_topk(self) -> bool:
+        """Whether `topk` over several blocks keeps sums of its histograms (pytorch #164459; 2.10, release assumed)."""
+        return self.torch >= (2, 10)
+
+    @property
+    def adds_few_embeddings_at_once(self) -> bool:
+        """Whether few rows of an embedding are added to by atomics (pytorch #172454; 2.11, release assumed)."""
+        return self.torch >= (2, 11)
+
+    @property
+    def sorts_bits_of_embeddings(self) -> bool:
+        """Whether ids are sorted by the bits of the vocabulary alone (pytorch #183578; 2.13, release assumed)."""
+        return self.torch >= (2, 13)
+
+    @property
+    def autocasts_rms_norm(self) -> bool:
+        """Whether `rms_norm` is in autocast's fp32 list (pytorch #174824; from 2.12, as #188955 says)."""
+        return self.torch >= (2, 12)
+
+    @property
+    def sums_norms_in_blocks(self) -> bool:
+        """Whether gradients of a layer norm's weights go by partial sums (pytorch #150773; 2.8, release assumed).
+
+        LayerNormBackwardKernelImplInternal of ATen/native/cuda/layer_norm_kernel.cu had them for ROCm alone before.
+        """
+        return self.torch >= (2, 8)
+
+    @property
     def softmax_keeps_input(self) -> bool:
         """Whether autograd saves what softmax was given, as it did up to 1.10 (derivatives.yaml)."""
         return self.torch < (1, 11)
+
+    @property
+    def sorts_long_slices_alone(self) -> bool:
+        """Whether a single slice, or one of a million elements, is sorted once instead of twice (1.12, #77100)."""
+        return self.torch >= (1, 12)
+
+    @property
+    def cub_offset(self) -> int:
+        """Bytes of the numbers that cub counts items in: an int with CUDA 11.3 (of 1.11; 2.0 is assumed), then 8."""
+        return 4 if self.torch < (2, 0) else 8

@@ -19,6 +19,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device
 
 from tonnage.errors import CannotRecord
+from tonnage.virtual.distributed import install_distributed
 from tonnage.virtual.face import DeviceFace
 from tonnage.virtual.files import install_files
 from tonnage.virtual.generators import CardGenerator, Generator
@@ -26,8 +27,9 @@ from tonnage.virtual.legacy import TYPES
 from tonnage.virtual.streams import Event, Stream
 
 if TYPE_CHECKING:
+    from tonnage.tracking.patches import Patches
+    from tonnage.virtual.device import VirtualDevice
     from tonnage.virtual.gpu import VirtualGpu
-    from tonnage.virtual.patches import Patches
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,49 @@ def install_runtime(gpu: VirtualGpu, patches: Patches) -> None:
     patches.set(torch.backends.cuda, "is_built", lambda: True)
     patches.set(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
     patches.set(_device.DeviceContext, "__torch_function__", _on_default_device)
-    patches.set(torch.UntypedStorage, "resize_", lambda storage, size: runtime.resize_storage(storage, size))
-    patches.set(torch.UntypedStorage, "data_ptr", lambda storage: runtime.storage_address(storage))
     patches.set(torch.Tensor, "record_stream", lambda tensor, stream: gpu.record_stream(tensor, stream))
+    install_engine(gpu, patches)
+    install_files(gpu, patches)
+    install_distributed(gpu, patches)
+
+
+def install_engine(device: VirtualDevice, patches: Patches) -> None:
+    """What any device without data needs of PyTorch: a face during backward, and storages that do not go unseen."""
+    resize, data_ptr = torch.UntypedStorage.resize_, torch.UntypedStorage.data_ptr
+
+    def resize_(storage: torch.UntypedStorage, size: int) -> Any:
+        """It goes past the dispatcher (FSDP frees and restores parameters so)."""
+        result = resize(storage, size)
+        ref = device.storages.alive.get(storage._cdata)
+        if ref is not None and ref.nbytes != storage.nbytes():
+            device.resized(ref, storage)
+        return result
+
+    patches.set(torch.UntypedStorage, "resize_", resize_)
+    # libraries tell shared parameters from others by it
+    patches.set(torch.UntypedStorage, "data_ptr", lambda storage: device.address(storage) or data_ptr(storage))
     for module in (torch.autograd, torch.autograd.graph):
-        patches.set(module, "_engine_run_backward", runtime.with_face(torch.autograd.graph._engine_run_backward))
+        patches.set(module, "_engine_run_backward", _faced(device, torch.autograd.graph._engine_run_backward))
     push = torch._C._autograd._push_saved_tensors_default_hooks
     patches.set(
         torch._C._autograd,
         "_push_saved_tensors_default_hooks",
-        lambda pack, unpack: push(runtime.with_face(pack), runtime.with_face(unpack)),
+        lambda pack, unpack: push(_faced(device, pack), _faced(device, unpack)),
     )
-    install_files(gpu, patches)
+    patches.set(torch, "clear_autocast_cache", device.autocast.clear)
+
+
+def _faced(device: VirtualDevice, run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with the device face on: backward's hooks, and those for saved tensors, ask where their tensors are."""
+
+    def faced(*args: Any, **kwargs: Any) -> Any:
+        stack = _get_current_function_mode_stack()
+        if get_ident() != device.thread or any(isinstance(mode, DeviceFace) for mode in stack):
+            return run(*args, **kwargs)
+        with device.face:
+            return run(*args, **kwargs)
+
+    return faced
 
 
 def _install_streams(runtime: Runtime, patches: Patches) -> None:
@@ -130,8 +163,7 @@ class Runtime:
         self.generator = CardGenerator()
         self.fraction = 1.0
         self._capacity = max(gpu.total_memory - gpu.context.typical, 0)
-        self._resize = torch.UntypedStorage.resize_
-        self._data_ptr = torch.UntypedStorage.data_ptr
+        self._group = torch._C._group_tensors_by_device_and_dtype
 
     def low_level(self) -> dict[str, Any]:
         """Names of `torch._C` that PyTorch's own Python calls; on a CPU build most of them do not exist."""
@@ -167,6 +199,7 @@ class Runtime:
             "_cuda_setMemoryFraction": self.set_memory_fraction,
             "_cuda_getMemoryFraction": lambda device: self.fraction,
             "_cuda_getAllocatorBackend": lambda: "native",
+            "_group_tensors_by_device_and_dtype": self.grouped,
             "_scatter": lambda tensor, *args: [tensor.view_as(tensor) if tensor.is_cuda else tensor.cuda()],
         }
 
@@ -221,7 +254,6 @@ class Runtime:
         """Names of `torch`."""
         return {
             "Generator": Generator,
-            "clear_autocast_cache": self.gpu.autocast.clear,
             "_has_compatible_shallow_copy_type": _has_compatible_shallow_copy_type,
             "compile": self.compile,
         }
@@ -279,29 +311,16 @@ class Runtime:
         self.gpu.not_counted("torch.compile", "the model was run as it is, operator by operator")
         return model
 
-    def with_face(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """`run` with the device face on: backward's hooks, and those for saved tensors, ask where their tensors are."""
+    def grouped(self, lists: Any, with_indices: bool = False) -> Any:
+        """`torch._C._group_tensors_by_device_and_dtype`, by the devices that the tensors say they are on.
 
-        def faced(*args: Any, **kwargs: Any) -> Any:
-            stack = _get_current_function_mode_stack()
-            if get_ident() != self.gpu.thread or any(isinstance(mode, DeviceFace) for mode in stack):
-                return run(*args, **kwargs)
-            with self.gpu.face:
-                return run(*args, **kwargs)
-
-        return faced
-
-    def resize_storage(self, storage: torch.UntypedStorage, size: int) -> Any:
-        """`storage.resize_`, which goes past the dispatcher (FSDP frees and restores parameters so)."""
-        result = self._resize(storage, size)
-        ref = self.gpu.storages.alive.get(storage._cdata)
-        if ref is not None and ref.nbytes != storage.nbytes():
-            self.gpu.resized(ref, storage)
-        return result
-
-    def storage_address(self, storage: torch.UntypedStorage) -> int:
-        """`storage.data_ptr()`, by which libraries tell shared parameters from others."""
-        return self.gpu.address(storage) or self._data_ptr(storage)
+        Clipping and averaging ask it for the device before they take their foreach paths.
+        """
+        groups: dict[Any, Any] = self._group(lists, with_indices)
+        return {
+            (self.gpu.place_of(found[0][0][0]).value if device.type == "meta" else device, dtype): found
+            for (device, dtype), found in groups.items()
+        }
 
 
 def _has_compatible_shallow_copy_type(input: torch.Tensor, from_: torch.Tensor) -> bool:

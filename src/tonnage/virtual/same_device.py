@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 aten = torch.ops.aten
 
@@ -35,10 +36,10 @@ _ACROSS = {
 """Copies, indices and lengths: operators of which an argument may be in host memory."""
 
 
-def adopt_lists(gpu: VirtualGpu, args: Any) -> None:
-    """`tensor[[0, 1]]`: PyTorch makes the index out of the list on the tensor's device, past the dispatcher."""
-    if gpu.storages.place_of(args[0]) is Place.CARD:
-        for index in args[1]:
+def adopt_lists(gpu: VirtualDevice, tensor: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> None:
+    """Takes note of indices that were born with no operator, where `tensor` is on the device."""
+    if gpu.storages.place_of(tensor) is Place.CARD:
+        for index in indices:
             if index is not None and index.is_meta and gpu.storages.find(index) is None:
                 gpu.born(index.untyped_storage(), Place.CARD)
 
@@ -49,10 +50,9 @@ def crosses(func: Any) -> bool:
     return (func in _ACROSS and func not in INDEXING) or ("attention" in name and "backward" in name)
 
 
-def check_same_device(gpu: VirtualGpu, func: Any, args: Any, inputs: list[torch.Tensor]) -> None:
+def check_same_device(gpu: VirtualDevice, func: Any, args: Any, inputs: list[torch.Tensor]) -> None:
     """Raises as CUDA does for tensors on the host and on the card; a CPU tensor of one element may meet any other."""
-    place_of = gpu.storages.place_of
-    devices = [place_of(t).value if t.is_meta else t.device for t in inputs]
+    devices = [gpu.device_of(t) if t.is_meta else t.device for t in inputs]
     if func in INDEXING:
         _check_indices(devices, args)
         return

@@ -26,7 +26,7 @@ _FLOATS = (torch.float32, *_HALVES)
 def shape_of(func: Any) -> Callable[..., Any] | None:
     """The function that makes the outputs of `func`, if there is one here."""
     name = func.overloadpacket.__name__
-    if name.startswith("_foreach_") and name.endswith("_"):
+    if name.startswith(("_foreach_", "_fused_")) and name.endswith("_"):
         return _nothing
     return _SHAPES.get(func)
 

@@ -14,7 +14,7 @@ from tonnage.virtual.kernels import accumulation
 from tonnage.virtual.same_device import INDEXING
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
     from tonnage.virtual.recorder import Recorder
 
 aten = torch.ops.aten
@@ -74,6 +74,13 @@ def _data_dependent(recorder: Recorder, func: Any, args: Any, kwargs: Any, input
     return recorder.arrive(func, args, inputs, made)
 
 
+def _unique(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """ATen/native/cuda/UniqueCub.cu: more is taken than the result shows."""
+    if args[0].is_meta:
+        recorder.gpu.not_counted("what unique takes", "sorted copies, and results as long as the input at first")
+    return _data_dependent(recorder, func, args, kwargs, inputs)
+
+
 def _positions(recorder: Recorder, mask: torch.Tensor) -> list[torch.Tensor]:
     """The int64 positions that a mask selects, one tensor for each of its dimensions."""
     found = _data_dependent(recorder, aten.nonzero.default, (mask,), {}, [mask])
@@ -87,10 +94,37 @@ def _index(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -
     target, indices, *rest = args
     if not target.is_meta or not any(i is not None and i.dtype in _MASKS for i in indices):
         return NotImplemented
+    if func in _FILLS and (mask := _fills(target, indices, *rest, **kwargs)) is not None:
+        return recorder.run(_FILLS[func], (target, mask, rest[0].item()), {})
     positions: list[torch.Tensor | None] = []
     for index in indices:
         positions += _positions(recorder, index) if index is not None and index.dtype in _MASKS else [index]
     return recorder.run_plainly(func, (target, positions, *rest), kwargs)
+
+
+def _masked_select(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
+    """An index by the mask (ATen/native/cuda/IndexKernel.cpp, masked_select_out_cuda_impl)."""
+    tensor, mask = args
+    if not tensor.is_meta:
+        return NotImplemented
+    shape = torch.broadcast_shapes(tensor.shape, mask.shape) or (1,)
+    return recorder.run(aten.index.Tensor, (tensor.expand(shape), [mask.expand(shape)]), {})
+
+
+_FILLS = {aten.index_put.default: aten.masked_fill.Scalar, aten.index_put_.default: aten.masked_fill_.Scalar}
+
+
+def _fills(target: torch.Tensor, indices: Any, value: torch.Tensor, accumulate: bool = False) -> torch.Tensor | None:
+    """The mask of a `masked_fill` that does the same, which CUDA then runs.
+
+    ATen/native/TensorAdvancedIndexingUtils.h, canDispatchToMaskedFill: one number of the host, one mask.
+    """
+    given = [index for index in indices if index is not None]
+    if accumulate or value.is_meta or value.numel() != 1 or len(given) != 1 or not given[0].is_meta:
+        return None
+    mask: torch.Tensor = given[0]
+    before = next(place for place, index in enumerate(indices) if index is not None)
+    return mask.reshape(*mask.shape, *[1] * (target.dim() - before - mask.dim()))
 
 
 def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: Any) -> Any:
@@ -100,7 +134,7 @@ def _accumulate(recorder: Recorder, func: Any, args: Any, kwargs: Any, inputs: A
     return recorder.run(aten.add_.Tensor, args, kwargs)
 
 
-def _maker_of(gpu: VirtualGpu, tensor: torch.Tensor) -> Any:
+def _maker_of(gpu: VirtualDevice, tensor: torch.Tensor) -> Any:
     """The operator that made the storage of a tensor on the card, or None."""
     ref = gpu.storages.find(tensor) if tensor.is_meta else None
     made = gpu.ledger.ops[ref.number] if ref is not None and ref.number >= 0 else -1
@@ -123,18 +157,9 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     aten._to_copy.default: _to_copy,
     aten.copy_.default: _copy_into,
     aten.add.Tensor: _accumulate,
+    aten.masked_select.default: _masked_select,
     **dict.fromkeys((aten.index.Tensor, aten.index_put_.default), _index),
     **dict.fromkeys(accumulation.IN_PLACE, _write_into),
-    **dict.fromkeys(
-        (
-            aten.nonzero.default,
-            aten.masked_select.default,
-            aten._unique2.default,
-            aten.unique_dim.default,
-            aten.unique_consecutive.default,
-            aten.bincount.default,
-            aten.repeat_interleave.Tensor,
-        ),
-        _data_dependent,
-    ),
+    **dict.fromkeys((aten.nonzero.default, aten.bincount.default, aten.repeat_interleave.Tensor), _data_dependent),
+    **dict.fromkeys((aten._unique2.default, aten.unique_dim.default, aten.unique_consecutive.default), _unique),
 }

@@ -29,7 +29,7 @@ from tonnage.virtual import routing
 from tonnage.virtual.storages import Place
 
 if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
+    from tonnage.virtual.device import VirtualDevice
 
 aten = torch.ops.aten
 _CPU = torch.device("cpu")
@@ -104,10 +104,15 @@ def _initialises_weights() -> bool:
     return False
 
 
+def unrecorded() -> Any:
+    """A block in which operators on real tensors do not come by the recorder."""
+    return torch._C._DisableTorchDispatch()
+
+
 class Values:
     """The shadows of one block, and the assumptions made where there is none."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
+    def __init__(self, gpu: VirtualDevice) -> None:
         self.gpu = gpu
         self.shadows: dict[int, torch.UntypedStorage] = {}
         self.invented: dict[int, str] = {}
@@ -131,7 +136,7 @@ class Values:
         shadow = self.shadows.get(tensor.untyped_storage()._cdata)
         if shadow is None:
             return None
-        with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction(), unrecorded():
             view = torch.empty(0, dtype=tensor.dtype)
             return view.set_(shadow, tensor.storage_offset(), tensor.size(), tensor.stride())
 
@@ -139,10 +144,11 @@ class Values:
         """Gives the freshly born data-free `tensor` the values of `real`."""
         storage = tensor.untyped_storage()
         if real.stride() != tensor.stride() or real.untyped_storage().nbytes() != storage.nbytes():
-            view = torch.empty(0, dtype=tensor.dtype).set_(
-                torch.UntypedStorage(storage.nbytes()), tensor.storage_offset(), tensor.size(), tensor.stride()
-            )
-            real = view.copy_(real)
+            with unrecorded():
+                view = torch.empty(0, dtype=tensor.dtype).set_(
+                    torch.UntypedStorage(storage.nbytes()), tensor.storage_offset(), tensor.size(), tensor.stride()
+                )
+                real = view.copy_(real)
         self.shadows[storage._cdata] = real.untyped_storage()
 
     def forget(self, tensor: torch.Tensor) -> None:
@@ -201,7 +207,7 @@ class Values:
             return
         for tensor, value in zip(outputs, _tensors_of(values), strict=True):
             key = tensor.untyped_storage()._cdata
-            if key not in shadows:
+            if key not in shadows and value.shape == tensor.shape:  # a CPU keeps buffers that CUDA does not
                 self.learn(tensor, value)
                 if said:
                     self.invented[key] = said
@@ -269,13 +275,14 @@ class Values:
     @contextmanager
     def _private_random(self) -> Iterator[None]:
         """The card's own random state, so that the host's stays as it is."""
-        before = torch.get_rng_state()
-        torch.set_rng_state(self._random)
+        generator = torch.default_generator
+        before = generator.get_state()
+        generator.set_state(self._random)
         try:
             yield
         finally:
-            self._random = torch.get_rng_state()
-            torch.set_rng_state(before)
+            self._random = generator.get_state()
+            generator.set_state(before)
 
     # Crossing between host and card -------------------------------------------------------------------------------
 
@@ -314,7 +321,8 @@ class Values:
         known = self.asked(tensor.detach())
         if known is None:
             self.assume(f"the values of a {_described(tensor)} are unknown: zeros stand in")
-            return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+            with unrecorded():
+                return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
         return known
 
     def scalar(self, tensor: torch.Tensor) -> Any:
@@ -413,12 +421,6 @@ def _all_nonzero(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.numel(), max(tensor.dim(), 0), dtype=torch.int64, device="meta")
 
 
-def _all_selected(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
-    return torch.empty(shape.numel(), dtype=tensor.dtype, device="meta")
-
-
 _WHEN_UNKNOWN: dict[Any, tuple[str, Callable[..., torch.Tensor]]] = {
     aten.nonzero.default: ("every element is taken to be nonzero", _all_nonzero),
-    aten.masked_select.default: ("every element is taken to be selected", _all_selected),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from tonnage.workload.failures import blaming
 # The two operators whose absence stops torchvision's import (torchvision/_meta_registrations.py registers a fake
 # for them unconditionally; all others it guards by extension._has_ops()).
 _UNGUARDED = ("nms", "qnms")
+_RECORDED = ("torch", "transformers", "torchvision", "timm", "peft", "diffusers", "accelerate")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
@@ -32,6 +34,19 @@ def load(name: str) -> Any:
 def label(library: ModuleType) -> str:
     """Name and version, such as "timm 1.0.31"."""
     return f"{library.__name__} {getattr(library, '__version__', '')}".strip()
+
+
+def installed() -> dict[str, str]:
+    """The versions of the libraries that models are made of, where they are installed."""
+    return {name: found for name in _RECORDED if (found := _version_of(name)) is not None}
+
+
+@cache
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

@@ -12,7 +12,7 @@ from torch import nn
 
 from tonnage.errors import BadOption
 from tonnage.scenario import Scenario
-from tonnage.workload import options
+from tonnage.workload import optimizers, options
 from tonnage.workload.failures import blaming
 from tonnage.workload.layers import HINT
 from tonnage.workload.loss import loss_of
@@ -24,20 +24,6 @@ STEPS = 2
 """Optimizers make their state in the first step, so the second is the steady state."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
-_LEARNING_RATE = 1e-3
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-    "radam": torch.optim.RAdam,
-    "nadam": torch.optim.NAdam,
-    "adamax": torch.optim.Adamax,
-    "adadelta": torch.optim.Adadelta,
-    "adafactor": torch.optim.Adafactor,
-}
 
 
 @dataclass(frozen=True)
@@ -135,12 +121,12 @@ def _train(step: _Step, workload: Workload, host: Callable[[], AbstractContextMa
     step.model.train()
     if not any(parameter.requires_grad for parameter in step.model.parameters()):
         raise BadOption(f"{step.name} has no parameter that requires a gradient", hint="weigh mode='inference'")
-    optimizer = _OPTIMIZERS[step.scenario.optimizer](step.model.parameters(), lr=_LEARNING_RATE)
+    optimizer = optimizers.make(step.scenario.optimizer, step.model.parameters())
     made = _make_inputs(step, workload, host, given)
     target, said = made.target, ""
     for number in range(1, STEPS + 1):
         target, said = _training_step(step, replace(made, target=target), optimizer, f"step {number}: ")
-    return replace(made, guesses=(*made.guesses, f"loss: {said}", *_unscaled(step.scenario)))
+    return replace(made, guesses=(*made.guesses, f"loss: {said}", *_unscaled(step.scenario), *_borrowed(optimizer)))
 
 
 def _training_step(
@@ -170,6 +156,11 @@ def _autocast(step: _Step) -> AbstractContextManager[Any]:
     if not step.scenario.precision.startswith("amp-"):
         return nullcontext()
     return torch.autocast(step.device.type, dtype=_DTYPES[step.scenario.precision])
+
+
+def _borrowed(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    found = optimizers.origin(optimizer)
+    return (f"optimizer: {found}",) if found else ()
 
 
 def _unscaled(scenario: Scenario) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def untouched_generators() -> Iterator[None]:
 
     NumPy is left alone unless it is imported already: nothing else can have used its generator.
     """
-    torch_state = torch.default_generator.get_state()
+    torch_state = bytearray(torch.default_generator.get_state().tolist())  # a tensor would be memory of the step
     python_state = random.getstate()
     numpy_random = sys.modules.get("numpy.random")
     numpy_state = numpy_random.get_state() if numpy_random else None
@@ -29,7 +29,7 @@ def untouched_generators() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.default_generator.set_state(torch_state)
+        torch.default_generator.set_state(torch.frombuffer(torch_state, dtype=torch.uint8))
         random.setstate(python_state)
         if numpy_random:
             numpy_random.set_state(numpy_state)

@@ -10,9 +10,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tonnage
 from tonnage.allocator import Settings
-from tonnage.analyses.attention import Attention
+from tonnage.analyses.attention import Attention, account_attention
 from tonnage.analyses.fit import replay_without_limit
 from tonnage.analyses.memory import account_memory
+from tonnage.ledger import Ledger
+from tonnage.recording import Recording
+from tonnage.trace import Op, Trace
 
 B, HEADS, LENGTH, SIZE = 2, 4, 8, 16
 SCORES = B * HEADS * LENGTH * LENGTH
@@ -97,3 +100,11 @@ def test_a_softmax_that_is_no_attention() -> None:
             return F.softmax(q.flatten(1), dim=-1)
 
     assert attention_of(Classifier()) is None
+
+
+def test_a_real_device_tells_no_shapes():
+    trace = Trace(ops=[Op(name, 0, 1, (), ()) for name in ("aten.bmm.default", "aten._softmax.default")])
+    ledger = Ledger()
+    ledger.mark("start")
+    environment = tonnage.weigh(Fused(), inputs=((torch.randn(B, HEADS, LENGTH, SIZE),) * 3, {})).environment
+    assert account_attention(Recording(ledger, trace, environment), 0) is None

@@ -31,3 +31,17 @@ def test_double_backward_is_taken_apart_as_on_cuda() -> None:
         (gradient,) = torch.autograd.grad(F.silu(x).sum(), x, create_graph=True)
         gradient.sum().backward()
         assert x.grad.shape == x.shape
+
+
+def test_isinf_compares_absolute_values():
+    """A half-precision transformer asks it of its hidden states: a tensor of their size, beside a bool for each."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        x = torch.zeros(1024, 1024, device="cuda")
+        start = len(gpu.recording.ledger.sizes)
+        kept = torch.isinf(x)
+        assert list(gpu.recording.ledger.sizes[start:]) == [4 * 2**20, 2**20]
+        assert kept.dtype is torch.bool
+        assert gpu.memory_allocated() == 5 * 2**20
+        start = len(gpu.recording.ledger.sizes)
+        torch.isinf(torch.zeros(8, dtype=torch.int64, device="cuda"))
+        assert list(gpu.recording.ledger.sizes[start:]) == [64, 8]

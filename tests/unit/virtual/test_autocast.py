@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import tonnage
 from tonnage.virtual.kernels import autocast
@@ -71,6 +72,93 @@ def test_layer_norm_and_losses_are_full():
         return hidden.dtype, norm(hidden).dtype, F.cross_entropy(hidden, target).dtype, hidden.norm().dtype
 
     assert dtypes(run) == (torch.float16, torch.float32, torch.float32, torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+@pytest.mark.parametrize(("version", "result"), [("2.11.0", torch.bfloat16), ("2.12.0", torch.float32)])
+def test_rms_norm_is_full_from_2_12(version, result):
+    """Before, a bf16 input beside an fp32 weight went by a chain of operators, whose result has the input's type."""
+    with tonnage.virtual_gpu("A100", torch_version=version) as gpu:
+        norm, x = nn.RMSNorm(64, device="cuda"), zeros(8, 64, dtype=torch.bfloat16)
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            assert norm(x).dtype is result
+    fused = "aten._fused_rms_norm.default" in [op.name for op in gpu.recording.trace.ops]
+    assert fused == (result is torch.float32)
+
+
+def test_a_region_that_is_off_inside_runs_in_full_and_keeps_the_casts():
+    """The cast of the outer region lives on through the inner one, which is not the outermost."""
+    with tonnage.virtual_gpu("A100"):
+        module, x = layer(), zeros(2, 512)
+        with torch.no_grad(), torch.autocast("cuda"):
+            module(x)
+            before = allocated()
+            with torch.autocast("cuda", enabled=False):
+                assert module(x).dtype is torch.float32
+            assert allocated() == before
+
+
+def test_a_bias_is_cast_and_kept_as_a_weight_is():
+    """512 x 512 and 512 halves until the region ends."""
+    with tonnage.virtual_gpu("A100"):
+        module, x = nn.Linear(512, 512, device="cuda"), zeros(2, 512, dtype=torch.float16)
+        x @ zeros(512, 1, dtype=torch.float16)
+        before = allocated()
+        with torch.no_grad(), torch.autocast("cuda"):
+            module(x)
+            assert allocated() == before + CAST + 512 * 2
+        assert allocated() == before
+
+
+def test_a_weights_gradient_is_cast_back_beside_the_half_one():
+    """Backward makes the gradient of the cast, then its fp32 copy, and lets the first go; the cast goes with it."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        module, x = layer(), zeros(2, 512, dtype=torch.float16)
+        with torch.autocast("cuda"):
+            loss = module(x).sum()
+        start = len(gpu.recording.ledger)
+        loss.backward()
+        ledger = gpu.recording.ledger
+        found = [(kind.name, ledger.sizes[n]) for kind, n in list(ledger.events())[start:] if ledger.sizes[n] >= CAST]
+        workspace = gpu.rules.cublas_workspace
+    assert [entry for entry in found if entry[1] != workspace] == [("ALLOC", CAST), ("ALLOC", WEIGHT), ("FREE", CAST)]
+
+
+def test_a_recomputed_region_casts_anew_for_itself():
+    """A checkpointed layer under autocast: once in forward, once for backward, and nothing stays but the gradient."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        module, x = layer(), zeros(2, 512, requires_grad=True)
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            y = checkpoint(module, x, use_reentrant=False)
+        y.sum().backward()
+        casts = [op for op in gpu.recording.trace.ops if op.name == "aten._to_copy.default" and op.phase in (1, 2)]
+        of_the_weight = [op for op in casts if op.inputs[0].shape == (512, 512) and op.inputs[0].dtype == "float32"]
+    assert [op.phase for op in of_the_weight] == [1, 2]
+
+
+def test_a_function_may_ask_for_its_own_precision():
+    """custom_fwd casts what it is given and runs outside of autocast, and so does custom_bwd."""
+    seen = []
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)
+        def forward(ctx, x):
+            seen.append((x.dtype, torch.is_autocast_enabled("cuda")))
+            return x * 2
+
+        @staticmethod
+        @torch.amp.custom_bwd(device_type="cuda")
+        def backward(ctx, grad):
+            seen.append((grad.dtype, torch.is_autocast_enabled("cuda")))
+            return grad * 2
+
+    with tonnage.virtual_gpu("A100"):
+        x = zeros(4, 4, dtype=torch.float16, requires_grad=True)
+        with torch.autocast("cuda"):
+            y = Double.apply(x)
+        y.sum().backward()
+    assert seen == [(torch.float32, False), (torch.float32, False)]
 
 
 def test_the_widest_type_wins_where_types_meet():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -65,8 +66,8 @@ def test_outside_of_the_block_meta_is_as_it_was():
     assert not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_rms_norm", "Meta")
 
 
-def layer_norm_backward(rows: int, columns: int) -> list[int]:
-    with tonnage.virtual_gpu("A100") as gpu:
+def layer_norm_backward(rows: int, columns: int, version: str = "2.13.0") -> list[int]:
+    with tonnage.virtual_gpu("A100", torch_version=version) as gpu:
         x = torch.zeros(rows, columns, device="cuda", requires_grad=True)
         norm = torch.nn.LayerNorm(columns, device="cuda")
         out = norm(x)
@@ -89,6 +90,29 @@ def test_layer_norm_of_very_many_rows_sums_blocks_of_32():
     found = layer_norm_backward(65568, 256)
 
     assert found == [partial, partial, 1024, staged, 8, 1024, staged, 8]
+
+
+def test_layer_norm_had_no_partial_sums_before_2_8():
+    assert layer_norm_backward(65568, 256, "2.7.1") == []
+    assert layer_norm_backward(65568, 256, "2.8.0")
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+def test_a_permuted_input_is_copied_forth_and_back(norm):
+    """ConvNeXt norms channels last: forward copies the input first; backward that and, if it is permuted, its gradient,
+    and makes a gradient in order."""
+    each = 2 * 16 * 16 * 64 * 4
+    with tonnage.virtual_gpu("A100", torch_version="2.13.0") as gpu:
+        images = torch.zeros(2, 64, 16, 16, device="cuda", requires_grad=True)
+        weight = torch.zeros(64, device="cuda")
+        start = len(gpu.recording.ledger.sizes)
+        out = getattr(F, norm)(images.permute(0, 2, 3, 1), (64,), weight)
+        assert list(gpu.recording.ledger.sizes[start:]).count(each) == 2
+        assert out.is_contiguous()
+        grad = torch.zeros_like(images).permute(0, 2, 3, 1)
+        start = len(gpu.recording.ledger.sizes)
+        torch.autograd.grad(out, images, grad)
+        assert list(gpu.recording.ledger.sizes[start:]).count(each) == 3
 
 
 def test_group_norm_keeps_a_scale_and_a_shift_for_each_channel():

@@ -83,6 +83,26 @@ def test_backward_of_log_softmax_has_no_product() -> None:
         assert sizes(gpu, start) == [scores.nbytes]
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_transposed_input_is_copied(name: str) -> None:
+    with tonnage.virtual_gpu("A100") as gpu:
+        x = torch.zeros(4, 64, 64, device="cuda").transpose(-1, -2)
+        start = len(gpu.recording.ledger)
+        result = getattr(x, name)(-1)
+        assert sizes(gpu, start) == [result.nbytes, result.nbytes, -result.nbytes]
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_an_expanded_gradient_is_made_dense_once(name: str) -> None:
+    """The product of the softmax is dense, so nothing is copied besides; the gradient of the logarithm is copied."""
+    with tonnage.virtual_gpu("A100") as gpu:
+        x = torch.zeros(4, 64, 64, device="cuda", requires_grad=True)
+        total = getattr(x, name)(-1).sum()
+        start = len(gpu.recording.ledger)
+        total.backward()
+        assert sizes(gpu, start).count(x.nbytes) == 2
+
+
 def sizes(gpu: VirtualGpu, start: int) -> list[int]:
     """What was taken, and with a minus given back, from event `start` on."""
     ledger = gpu.recording.ledger

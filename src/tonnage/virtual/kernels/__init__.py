@@ -4,49 +4,81 @@ LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a
 for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
 negative number gives the last buffer of so many bytes back before the call ends. EARLY: the same, before the outputs.
 HOST_OUTPUTS: outputs that CUDA keeps in host memory, by the rules of the version. META: kernels that `meta` lacks.
+SHAPES: outputs of operators that it cannot run, or makes in another memory. TAKEN_APART: operators whose parts are
+recorded in their place.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from tonnage.virtual.habits import Habits
 from tonnage.virtual.kernels import (
     activation,
     attention,
     attention_buffers,
     autocast,
+    choosing,
+    ctc,
     cudnn,
     dropout,
     embedding,
+    foreach,
     indexing,
     linear,
+    lists,
+    loss,
     matmul,
     norm,
     reduction,
     softmax,
+    sorting,
     transformer,
 )
+from tonnage.virtual.storages import Place
 
-LAYER = {
+LAYER: dict[str, Any] = {
     **autocast.LAYER,
+    **ctc.LAYER,
     **cudnn.LAYER,
     **softmax.LAYER,
     **activation.LAYER,
     **dropout.LAYER,
     **attention.LAYER,
+    **indexing.LAYER,
     **linear.LAYER,
+    **lists.LAYER,
     **transformer.LAYER,
 }
-EARLY = {**embedding.EARLY, **attention_buffers.EARLY}
+EARLY = {
+    **activation.EARLY,
+    **attention_buffers.EARLY,
+    **choosing.EARLY,
+    **ctc.EARLY,
+    **embedding.EARLY,
+    **foreach.EARLY,
+    **indexing.EARLY,
+    **loss.EARLY,
+    **norm.EARLY,
+}
 SCRATCH = {
     **attention_buffers.SCRATCH,
+    **choosing.SCRATCH,
+    **ctc.SCRATCH,
     **cudnn.SCRATCH,
     **embedding.SCRATCH,
+    **foreach.SCRATCH,
     **indexing.SCRATCH,
+    **loss.SCRATCH,
     **matmul.SCRATCH,
     **norm.SCRATCH,
     **reduction.SCRATCH,
     **softmax.SCRATCH,
+    **sorting.SCRATCH,
 }
 HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
 META = norm.META
+SHAPES = {**ctc.SHAPES, **loss.SHAPES, **norm.SHAPES}
+CUDA = Habits(Place.CARD.value, "AutocastIPU", LAYER, EARLY, SCRATCH, HOST_OUTPUTS, SHAPES, loss.TAKEN_APART)
 
-__all__ = ["EARLY", "HOST_OUTPUTS", "LAYER", "META", "SCRATCH"]
+__all__ = ["CUDA", "META"]

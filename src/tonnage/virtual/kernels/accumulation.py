@@ -2,9 +2,9 @@
 
 Gradients that meet at one tensor: when grad mode is off and the buffered gradient is dense and owned by the buffer
 alone, the new one is added into it (torch/csrc/autograd/input_buffer.cpp, accumulate). Gradients of an index, a gather,
-a maximum: zeros are made and written into (torch/csrc/autograd/FunctionsManual.cpp, index_backward, gather_backward and
-value_selecting_reduction_backward). A tensor subclass or a dispatch mode makes autograd take an out-of-place variant of
-each, which would hold one tensor more for the moment.
+a maximum, what a mask selects: zeros are made and written into (torch/csrc/autograd/FunctionsManual.cpp,
+index_backward, gather_backward, value_selecting_reduction_backward and masked_select_backward). A tensor subclass or a
+dispatch mode makes autograd take an out-of-place variant of each, which would hold one tensor more for the moment.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def meets_in_place(args: Any, kwargs: Any) -> bool:
 IN_PLACE = {
     aten.index_put.default: aten.index_put_.default,
     aten.index_add.default: aten.index_add_.default,
+    aten.masked_scatter.default: aten.masked_scatter_.default,
+    aten.put.default: aten.put_.default,
     aten.scatter.src: aten.scatter_.src,
     aten.scatter.value: aten.scatter_.value,
     aten.scatter_add.default: aten.scatter_add_.default,

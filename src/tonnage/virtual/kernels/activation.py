@@ -1,17 +1,21 @@
-"""Backward of activations that CUDA runs as one kernel and `meta` takes apart.
+"""Backward of activations that CUDA runs as one kernel and `meta` takes apart; and the contrary, `isinf`.
 
 native_functions.yaml gives silu_backward and mish_backward a composite fallback besides their CUDA kernels; `meta` runs
-it, and holds half a dozen tensors of the activation's size where CUDA makes one.
+it, and holds half a dozen tensors of the activation's size where CUDA makes one. ATen/native/UnaryOps.cpp, isinf: the
+absolute values are made and compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tonnage.virtual.layer import behind, dataless
+
+if TYPE_CHECKING:
+    from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
 
@@ -31,6 +35,13 @@ def _whole(op: Any) -> Callable[..., torch.Tensor]:
     return kernel
 
 
+def _absolute(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    tensor = args[0]
+    if tensor.is_meta and tensor.is_floating_point():
+        yield tensor.numel() * tensor.element_size()
+
+
+EARLY = {aten.isinf.default: _absolute}
 LAYER = {
     "silu_backward": _whole(aten.silu_backward.default),
     "mish_backward": _whole(aten.mish_backward.default),

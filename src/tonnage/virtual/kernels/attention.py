@@ -226,19 +226,19 @@ def _efficient(call: Call, scale: float | None) -> Tensor:
 
 
 def _cudnn(call: Call, scale: float | None) -> Tensor:
-    mask = _additive(call)
+    mask = additive(call)
     out: Tensor = aten._scaled_dot_product_cudnn_attention.default(
         call.query, call.key, call.value, mask, call.needs_grad, call.dropout, call.causal, False, scale=scale
     )[0]
     return out
 
 
-def _math(call: Call, scale: float | None) -> Tensor:
+def math(call: Call, scale: float | None) -> Tensor:
     out: Tensor = aten._scaled_dot_product_attention_math.default(
         call.query,
         call.key,
         call.value,
-        _additive(call),
+        additive(call),
         call.dropout,
         call.causal,
         None,
@@ -248,10 +248,10 @@ def _math(call: Call, scale: float | None) -> Tensor:
     return out
 
 
-_BACKENDS = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": _math}
+_BACKENDS = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": math}
 
 
-def _additive(call: Call) -> Tensor | None:
+def additive(call: Call) -> Tensor | None:
     """The mask as numbers to add (attention.cpp, convert_boolean_attn_mask): a bool one is written out."""
     mask = call.mask
     if mask is None or mask.dtype is not torch.bool:
@@ -265,7 +265,7 @@ def _bias(call: Call) -> Tensor | None:
 
     pad_bias adds a whole multiple where the columns are one already and another stride is not.
     """
-    mask = _additive(call)
+    mask = additive(call)
     if mask is None:
         return None
     if mask.stride(-1) != 1 or any(mask.stride(d) % MASK_MULTIPLE for d in range(mask.dim() - 1)):

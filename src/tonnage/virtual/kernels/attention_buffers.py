@@ -17,7 +17,6 @@ from tonnage.virtual.kernels.attention import HALVES
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
-    from tonnage.virtual.rules import Rules
 
 aten = torch.ops.aten
 
@@ -219,11 +218,11 @@ SCRATCH = {
 }
 
 
-def _flash_seeds(rules: Rules) -> tuple[int, ...]:
-    return () if rules.keeps_flash_seeds_on_card else (2, 3)
+def _flash_seeds(gpu: VirtualGpu) -> tuple[int, ...]:
+    return () if gpu.rules.keeps_flash_seeds_on_card else (2, 3)
 
 
-def _efficient_seeds(rules: Rules) -> tuple[int, ...]:
+def _efficient_seeds(gpu: VirtualGpu) -> tuple[int, ...]:
     return (2, 3)
 
 

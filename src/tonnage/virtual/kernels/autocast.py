@@ -1,8 +1,8 @@
 """`torch.autocast("cuda")`, which `meta` tensors do not obey by themselves.
 
-The lists are those of ATen/autocast_mode.h (2.13): operators run in the lower precision, in fp32, in fp32 through
-their own dtype argument, or in the widest type of their inputs. An fp32 leaf that requires grad is cast once and kept
-until the outermost region ends (autocast_mode.cpp, cached_cast).
+The lists are those of ATen/autocast_mode.h in 2.13, which has rms_norm beyond those of 2.6: operators run in the lower
+precision, in fp32, in fp32 through their own dtype argument, or in the widest type of their inputs. An fp32 leaf that
+requires grad is cast once and kept until the outermost region ends (autocast_mode.cpp, cached_cast).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tonnage.virtual.layer import active_gpu, behind, dataless
+from tonnage.virtual.layer import active, active_gpu, behind, dataless
 
 Tensor = torch.Tensor
 
@@ -42,18 +42,19 @@ _WIDEST = "addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put 
 
 
 class Autocast:
-    """The autocast state of one card: PyTorch's own switches, and the weights cast so far."""
+    """The autocast state of one device: PyTorch's own switches, and the weights cast so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, device_type: str) -> None:
+        self._type = device_type
         self._cache: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
         self._off = 0
 
     @property
     def dtype(self) -> torch.dtype | None:
         """The lower precision, or None outside of an enabled region."""
-        if self._off or not torch.is_autocast_enabled("cuda"):
+        if self._off or not torch.is_autocast_enabled(self._type):
             return None
-        return torch.get_autocast_dtype("cuda")
+        return torch.get_autocast_dtype(self._type)
 
     def clear(self) -> None:
         """The outermost region has ended."""
@@ -83,10 +84,9 @@ class Autocast:
             return self._cached(value, dtype)
         return value.to(dtype)
 
-    @staticmethod
-    def _caches(tensor: Tensor, dtype: torch.dtype) -> bool:
+    def _caches(self, tensor: Tensor, dtype: torch.dtype) -> bool:
         return (
-            dtype == torch.get_autocast_dtype("cuda")
+            dtype == torch.get_autocast_dtype(self._type)
             and tensor.dtype is torch.float32
             and tensor.requires_grad
             and tensor.is_leaf
@@ -115,7 +115,7 @@ def _in(op: Any, choose: Callable[[Autocast, Any], torch.dtype]) -> Callable[...
     """A kernel that casts its inputs to what `choose` says, under autocast."""
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        autocast = active_gpu().autocast
+        autocast = active().autocast
         with behind():
             if autocast.dtype is not None:
                 dtype = choose(autocast, args)
@@ -135,7 +135,7 @@ def _by_dtype(op: Any) -> Callable[..., Any]:
             given = kwargs.get("dtype")
             if "dtype" in position and len(args) > position.index("dtype"):
                 given = args[position.index("dtype")]
-            if active_gpu().autocast.dtype is not None and given is None and eligible(args[0]):
+            if active().autocast.dtype is not None and given is None and eligible(args[0]):
                 kwargs = {**kwargs, "dtype": torch.float32}
                 args = args[: position.index("dtype")] if "dtype" in position else args
             return op(*args, **kwargs)
@@ -146,14 +146,22 @@ def _by_dtype(op: Any) -> Callable[..., Any]:
 def _norm(*args: Any, **kwargs: Any) -> Any:
     """`norm(x, p)` has another overload that takes a dtype: that one is asked for fp32 (fp32_append_dtype)."""
     with behind():
-        if active_gpu().autocast.dtype is None or not eligible(args[0]):
+        if active().autocast.dtype is None or not eligible(args[0]):
             return torch.ops.aten.norm.Scalar(*args, **kwargs)
         return torch.ops.aten.norm.ScalarOpt_dtype(*args, **kwargs, dtype=torch.float32)
 
 
+def _rms_norm(*args: Any, **kwargs: Any) -> Any:
+    """In fp32 from 2.12 on; before, it went by the operators that it is made of where types differ."""
+    gpu = active_gpu()
+    if gpu.autocast.dtype is None or gpu.rules.autocasts_rms_norm or not dataless(args[0]):
+        return _RMS_NORM_IN_FULL(*args, **kwargs)
+    return torch.ops.aten.rms_norm.default._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+
+
 def _binary_cross_entropy(*args: Any, **kwargs: Any) -> Any:
     """autocast_mode.cpp, binary_cross_entropy_banned."""
-    if active_gpu().autocast.dtype is not None and dataless(args[0]):
+    if active().autocast.dtype is not None and dataless(args[0]):
         raise RuntimeError(_UNSAFE)
     with behind():
         return torch.ops.aten.binary_cross_entropy.default(*args, **kwargs)
@@ -189,11 +197,21 @@ def _present(names: str) -> Iterator[tuple[str, Any]]:
             yield name, _operator(name)
 
 
+def layer(*, lower: str, full: str, full_by_dtype: str = "", widest: str) -> dict[str, Callable[..., Any]]:
+    """Kernels for the operators of each list: the lower precision, fp32, fp32 by a dtype argument, the widest type."""
+    return {
+        **{name: _in(op, _lower_dtype) for name, op in _present(lower)},
+        **{name: _in(op, _full_dtype) for name, op in _present(full)},
+        **{name: _by_dtype(op) for name, op in _present(full_by_dtype)},
+        **{name: _in(op, _widest_dtype) for name, op in _present(widest)},
+    }
+
+
+_RMS_NORM_IN_FULL = _in(torch.ops.aten.rms_norm.default, _full_dtype)
+
 LAYER = {
-    **{name: _in(op, _lower_dtype) for name, op in _present(_LOWER)},
-    **{name: _in(op, _full_dtype) for name, op in _present(_FULL)},
-    **{name: _by_dtype(op) for name, op in _present(_FULL_BY_DTYPE)},
-    **{name: _in(op, _widest_dtype) for name, op in _present(_WIDEST)},
+    **layer(lower=_LOWER, full=_FULL, full_by_dtype=_FULL_BY_DTYPE, widest=_WIDEST),
     "norm.Scalar": _norm,
+    "rms_norm": _rms_norm,
     "binary_cross_entropy": _binary_cross_entropy,
 }

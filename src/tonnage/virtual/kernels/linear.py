@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tonnage.virtual.layer import active_gpu, behind, dataless
+from tonnage.virtual.layer import active, behind, dataless
 
 aten = torch.ops.aten
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    cast = active_gpu().autocast.lower
+    cast = active().autocast.lower
     with behind():
         input, weight, bias = cast(input), cast(weight), cast(bias)
         if bias is None or not dataless(input) or input.dim() == 2 or (input.dim() > 2 and input.is_contiguous()):

@@ -7,14 +7,16 @@ backward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from tonnage.virtual.kernels.buffers import and_returned
 from tonnage.virtual.kernels.reduction import Card, Job, buffers
+from tonnage.virtual.kernels.softmax import dense_copies
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -36,7 +38,11 @@ def fused_rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None, 
 def _partials(gpu: VirtualGpu, rows: int, weight: Tensor, gradients: int) -> Iterator[int]:
     """LaunchGammaBetaBackwardCUDAKernel: for very many short rows, sums of blocks of rows, then their sum."""
     columns = weight.numel()
-    if rows <= MANY_ROWS or columns // COLUMNS_PER_BLOCK >= gpu.card.sm_count // 2:
+    if (
+        not gpu.rules.sums_norms_in_blocks
+        or rows <= MANY_ROWS
+        or columns // COLUMNS_PER_BLOCK >= gpu.card.sm_count // 2
+    ):
         return
     across = -(-columns // COLUMNS_PER_BLOCK)
     down = min(MOST_BLOCKS // across, -(-rows // ROWS_PER_BLOCK))
@@ -47,20 +53,21 @@ def _partials(gpu: VirtualGpu, rows: int, weight: Tensor, gradients: int) -> Ite
     staged = buffers(job, Card(gpu.card.sm_count, gpu.card.max_threads_per_sm))
     for _ in range(gradients):
         yield columns * size
-        yield from staged
-        yield from (-n for n in reversed(staged) if n > 0)
+        yield from and_returned(staged)
         yield -columns * size
 
 
 def _layer_norm_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     tensor, normalized, weight, wanted = args[1], args[2], args[5], args[7]
     gradients = sum(wanted[1:])
+    yield from dense_copies(args[0])
     if tensor.is_meta and weight is not None and gradients and tensor.numel():
         yield from _partials(gpu, tensor.numel() // prod(normalized), weight, gradients)
 
 
 def _rms_norm_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     tensor, normalized, weight, wanted = args[1], args[2], args[4], args[5]
+    yield from dense_copies(args[0])
     if tensor.is_meta and weight is not None and wanted[1] and tensor.numel():
         yield from _partials(gpu, tensor.numel() // prod(normalized), weight, 1)
 
@@ -87,7 +94,35 @@ def _group_norm_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[in
             yield from [images * groups * size] * 2
 
 
+def _dense_input(place: int) -> Callable[..., Iterator[int]]:
+    """layer_norm_cuda, layer_norm_backward_cuda and those of RMS norm: an input that is permuted is copied first."""
+
+    def rule(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+        yield from dense_copies(args[place])
+
+    return rule
+
+
+def _layer_norm_gradients(grad: Tensor, tensor: Tensor, shape: Any, mean: Any, rstd: Any, *rest: Any) -> Any:
+    """In order, however the input lies, where PyTorch's meta kernel follows the input."""
+    weight, bias, wanted = rest
+    if not (grad.is_meta and tensor.is_meta):
+        return NotImplemented
+    members = (tensor, weight, bias)
+    return tuple(
+        torch.empty_like(member, memory_format=torch.contiguous_format) if asked and member is not None else None
+        for member, asked in zip(members, wanted, strict=True)
+    )
+
+
 META = {"_fused_rms_norm": fused_rms_norm} if hasattr(aten, "_fused_rms_norm") else {}
+SHAPES: dict[Any, Callable[..., Any]] = {aten.native_layer_norm_backward.default: _layer_norm_gradients}
+EARLY = {
+    aten.native_layer_norm.default: _dense_input(0),
+    aten.native_layer_norm_backward.default: _dense_input(1),
+    **({aten._fused_rms_norm.default: _dense_input(0)} if META else {}),
+    **({aten._fused_rms_norm_backward.default: _dense_input(1)} if META else {}),
+}
 SCRATCH = {
     aten.native_layer_norm_backward.default: _layer_norm_backward,
     aten.native_group_norm.default: _group_norm,

@@ -200,7 +200,7 @@ def _out_dtype(tensor: torch.Tensor, given: torch.dtype | None) -> torch.dtype:
     return torch.int64 if whole else tensor.dtype
 
 
-def _opmath(dtype: torch.dtype) -> int:
+def opmath(dtype: torch.dtype) -> int:
     """Bytes of a partial sum: fp32 for the 16-bit types, else the type itself."""
     return max(dtype.itemsize, 4)
 
@@ -216,7 +216,7 @@ def _adding(dims_at: int | None) -> Rule:
         dims = _dims(args[dims_at]) if dims_at is not None and len(args) > dims_at else ()
         out_dtype = _out_dtype(tensor, kwargs.get("dtype"))
         yield from reduce_buffers(
-            gpu, tensor, dims, out_dtype=out_dtype, accumulator=_opmath(out_dtype), vectorised=True
+            gpu, tensor, dims, out_dtype=out_dtype, accumulator=opmath(out_dtype), vectorised=True
         )
 
     return rule
@@ -265,7 +265,7 @@ def _logsumexp(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     shifted = torch.empty_like(tensor)
     yield shifted.numel() * shifted.element_size()
     yield from reduce_buffers(
-        gpu, shifted, dims, out_dtype=tensor.dtype, accumulator=_opmath(tensor.dtype), vectorised=True
+        gpu, shifted, dims, out_dtype=tensor.dtype, accumulator=opmath(tensor.dtype), vectorised=True
     )
 
 

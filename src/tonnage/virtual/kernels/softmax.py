@@ -4,7 +4,7 @@ ATen/native/SoftMax.cpp, softmax and log_softmax: asked for fp32, CUDA reads an 
 the CPU cast it first. Autocast asks for fp32.
 
 ATen/native/cuda/SoftMax.cu, softmax_backward_cuda_out: `Tensor tmp = grad * output`, one more tensor of all scores in
-eager attention, for the length of the call; what is not contiguous is then made so. Log-softmax has no such product.
+eager attention, for the length of the call. Log-softmax has no such product. Both make their inputs dense.
 
 Before 1.11 softmax kept its input for backward, besides its result. derivatives.yaml of 1.10:
 `self: _softmax_backward_data(grad, result, dim, self)`, for the input's type alone; 1.11 asks for `self.scalar_type()`
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
+
+
+def dense_copies(*tensors: Tensor) -> Iterator[int]:
+    """Bytes of what a kernel copies because it cannot read it as it lies."""
+    for tensor in tensors:
+        if tensor.is_meta and not tensor.is_contiguous():
+            yield tensor.numel() * tensor.element_size()
 
 
 def _reading_halves(name: str) -> Callable[..., Tensor]:
@@ -56,16 +63,25 @@ def _keeping_input(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return softmax
 
 
+def _forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    yield from dense_copies(args[0])
+
+
+def _logarithm_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
+    yield from dense_copies(*args[:2])
+
+
 def _backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     grad, output = args[:2]
     if grad.is_meta and grad.numel():
-        product = grad.numel() * max(grad.element_size(), output.element_size())
-        yield product
-        if not (grad.is_contiguous() or output.is_contiguous()):
-            yield product
-        if not output.is_contiguous():
-            yield output.numel() * output.element_size()
+        product = grad * output
+        yield product.numel() * product.element_size()
+        yield from dense_copies(product, output)
 
 
 LAYER = {f"{name}.int": _keeping_input(_reading_halves(name)) for name in ("softmax", "log_softmax")}
-SCRATCH = {aten._softmax_backward_data.default: _backward}
+SCRATCH = {
+    **dict.fromkeys((aten._softmax.default, aten._softmax.out, aten._log_softmax.default), _forward),
+    aten._softmax_backward_data.default: _backward,
+    aten._log_softmax_backward_data.default: _logarithm_backward,
+}

@@ -11,7 +11,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,11 +19,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from tonnage.ledger import Category
 from tonnage.trace import ROOT, Call, Module, Parameter, TensorSpec
+from tonnage.tracking.patches import Patches
 from tonnage.workload.blueprint import members_of, module_of
-
-if TYPE_CHECKING:
-    from tonnage.virtual.gpu import VirtualGpu
-    from tonnage.virtual.patches import Patches
 
 SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 """Indices into tonnage.trace.PHASES."""
@@ -32,11 +29,23 @@ _MAX_DEPTH = 6
 """How deep a model's output is searched for tensors: a cache in an output in a tuple is 4."""
 
 
+class Tracked(Protocol):
+    """Who is told: a recorder, of the thread it follows."""
+
+    thread: int
+
+    def position(self) -> int:
+        """How many operators have run so far, or an instant that it can turn into that number later."""
+
+    def tag(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
+        """Says what the storages of `tensors` are, unless something more telling has been said."""
+
+
 class ModuleTracker:
     """Follows module calls and optimizer steps, and tells tensors that they are parameters, inputs and so on."""
 
-    def __init__(self, gpu: VirtualGpu) -> None:
-        self.gpu = gpu
+    def __init__(self, recorder: Tracked) -> None:
+        self.recorder = recorder
         self.current = ROOT
         self.phase = SETUP
         self.modules: list[Module] = [Module("", "")]
@@ -54,7 +63,7 @@ class ModuleTracker:
         tracker = self
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if get_ident() != tracker.gpu.thread:
+            if get_ident() != tracker.recorder.thread:
                 return call(module, *args, **kwargs)
             return tracker.run(module, call, args, kwargs)
 
@@ -74,7 +83,7 @@ class ModuleTracker:
         if outermost:
             self._enter_root(module, args, kwargs)
         before, self.current = self.current, self._number(module)
-        number, begin = self.current, len(self.gpu.recorder.raw)
+        number, begin = self.current, self.recorder.position()
         self._switch(number)
         self._depth += 1
         out = None
@@ -84,9 +93,9 @@ class ModuleTracker:
             self._depth -= 1
             self.current = before
             self._switch(before)
-            self.calls.append(Call(number, begin, len(self.gpu.recorder.raw), _specs(out)))
+            self.calls.append(Call(number, begin, self.recorder.position(), _specs(out)))
         if outermost:
-            self.gpu.tag(tensors_in(out), Category.OUTPUT)
+            self.recorder.tag(tensors_in(out), Category.OUTPUT)
         return out
 
     def watch(self, root: nn.Module) -> None:
@@ -112,9 +121,9 @@ class ModuleTracker:
         """Tells what the watched modules hold that it is a parameter, a buffer or a gradient."""
         for root in self._living_roots():
             parameters = list(root.parameters())
-            self.gpu.tag(parameters, Category.PARAMETER)
-            self.gpu.tag(root.buffers(), Category.BUFFER)
-            self.gpu.tag((p.grad for p in parameters if p.grad is not None), Category.GRADIENT)
+            self.recorder.tag(parameters, Category.PARAMETER)
+            self.recorder.tag(root.buffers(), Category.BUFFER)
+            self.recorder.tag((p.grad for p in parameters if p.grad is not None), Category.GRADIENT)
 
     def parameters(self) -> list[Parameter]:
         """Every parameter and buffer of the watched roots under every name it has."""
@@ -137,7 +146,7 @@ class ModuleTracker:
             self.tag_members()
         if torch._C._current_autograd_node() is None:
             self.phase = FORWARD
-        self.gpu.tag(tensors_in((args, kwargs)), Category.INPUT)
+        self.recorder.tag(tensors_in((args, kwargs)), Category.INPUT)
 
     def _number(self, module: nn.Module) -> int:
         number = self._index.get(module)
@@ -156,17 +165,17 @@ class ModuleTracker:
             self._ran.append(module)
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if get_ident() != self.gpu.thread:
+        if get_ident() != self.recorder.thread:
             return
         self.phase = OPTIMIZER
         grads = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
-        self.gpu.tag(grads, Category.GRADIENT)
+        self.recorder.tag(grads, Category.GRADIENT)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if get_ident() != self.gpu.thread:
+        if get_ident() != self.recorder.thread:
             return
         self.phase = SETUP
-        self.gpu.tag(tensors_in(list(optimizer.state.values())), Category.OPTIMIZER)
+        self.recorder.tag(tensors_in(list(optimizer.state.values())), Category.OPTIMIZER)
 
 
 def tensors_in(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:

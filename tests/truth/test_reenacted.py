@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.truth.models import bert, gpt2, gpt_neox, llama, opt
+from benchmarks.truth.reenacted import bert, gpt2, gpt_neox, llama, opt
 
 PUBLISHED = {
     # The catalogue's figures (src/tonnage/data/models), each with its source there.

@@ -1,0 +1,20 @@
+"""PyTorch's memory snapshots (torch.cuda.memory._dump_snapshot), read into a recording and written from one.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from tonnage.measure.snapshots.events import OutOfMemoryEvent
+from tonnage.measure.snapshots.reading import Snapshot, is_snapshot, read_snapshot, snapshot_of
+from tonnage.measure.snapshots.writing import snapshot_from, write_snapshot
+
+__all__ = [
+    "OutOfMemoryEvent",
+    "Snapshot",
+    "is_snapshot",
+    "read_snapshot",
+    "snapshot_from",
+    "snapshot_of",
+    "write_snapshot",
+]

@@ -1,0 +1,308 @@
+"""A subject is run for real, in a process of its own where it can be, and set beside what was predicted for it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+
+from tonnage.allocator import Settings
+from tonnage.analyses.fit import replay_without_limit
+from tonnage.analyses.measurement import Failure, Measurement, Trouble, measurement_of
+from tonnage.analyses.memory import account_memory
+from tonnage.errors import BadOption, CannotMeasure, UnknownCard
+from tonnage.gpus import find_card
+from tonnage.measure import DEVICES
+from tonnage.measure.child import Note, Run, Stage, Stop, Task
+from tonnage.measure.running import runs
+from tonnage.pipeline.weighing import weigh
+from tonnage.recording import Recording
+from tonnage.report import Input, Report
+from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
+from tonnage.workload import resolve
+from tonnage.workload.workload import InputSpec
+
+GRACE = 5.0
+"""Seconds that a child is given to end by itself once it was told to."""
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """A measurement, the report of its first complete run, and what was predicted for the same scenario.
+
+    `report` is of a run that did not get to its end where none did, and None where there is nothing of any.
+    """
+
+    measurement: Measurement
+    report: Report | None
+    predicted: Report
+
+    def to_json(self) -> str:
+        settled = msgspec.structs.replace(
+            self, report=self.report.settled() if self.report else None, predicted=self.predicted.settled()
+        )
+        return msgspec.json.format(msgspec.json.encode(settled), indent=2).decode()
+
+
+@dataclass
+class _Seen:
+    """What is known so far; a run that is complete stays, whatever happens then."""
+
+    recordings: list[Recording] = field(default_factory=list)
+    complete: list[bool] = field(default_factory=list)
+    inputs: list[InputSpec] = field(default_factory=list)
+    guesses: list[str] = field(default_factory=list)
+    failure: Failure | None = None
+
+    def add(self, recording: Recording, *, complete: bool, inputs: list[InputSpec], guesses: list[str]) -> None:
+        self.recordings.append(recording)
+        self.complete.append(complete)
+        if complete:
+            self.inputs, self.guesses = inputs, guesses
+
+    def fail(self, trouble: Trouble, message: str, hint: str = "") -> None:
+        run = len(self.recordings) + all(self.complete)
+        self.failure = Failure(trouble=trouble, run=run, message=message, hint=hint)
+
+
+def measure(
+    subject: Any,
+    *,
+    batch: int = 1,
+    seq: int | None = None,
+    image_size: int | None = None,
+    inputs: Any = None,
+    mode: Mode = "inference",
+    optimizer: Optimizer = "adamw",
+    precision: Precision = "fp32",
+    attention: Attention | None = None,
+    checkpointing: bool = False,
+    device: str | None = None,
+    repeats: int = 3,
+    warmup: int = 1,
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Measured:
+    """What `subject` really takes of a device's memory, beside what `weigh` predicts.
+
+        measure("bert-base-uncased", batch=8, seq=128, mode="training")
+        measure(my_module, inputs=((x,), {}), device="cpu").measurement.spread["peak_allocated"].mean
+        measure("t5-small", device="cpu").report.recording
+
+    `subject`, `inputs` and the scenario are as for `weigh`; weights are random, none are fetched. `device` is "cuda" or
+    "cpu" (default: cuda if there is one). The scenario is run `warmup` times unrecorded, then `repeats` times, each
+    with a new model.
+
+    A subject that has a name is run in a child process, so that running out of memory, a crash, or a device that goes
+    away is a result (`measurement.failure`), and runs that were complete by then are kept; Ctrl-C ends the child and
+    keeps them too. A module or config that is given, or inputs that are, cannot be handed over: these run in this
+    process, on a copy. Bytes are integers. Raises CannotMeasure where there is no such device or nothing was measured,
+    and whatever `weigh` raises.
+    """
+    scenario = Scenario(
+        batch=batch,
+        seq=seq,
+        image_size=image_size,
+        mode=mode,
+        optimizer=optimizer,
+        precision=precision,
+        attention=attention,
+        checkpointing=checkpointing,
+    )
+    _count("repeats", repeats, least=1)
+    _count("warmup", warmup, least=0)
+    device = _device(device)
+    gpu = _gpu(device)
+    predicted = weigh(
+        subject,
+        batch=batch,
+        seq=seq,
+        image_size=image_size,
+        inputs=inputs,
+        mode=mode,
+        optimizer=optimizer,
+        precision=precision,
+        attention=attention,
+        checkpointing=checkpointing,
+        gpu=gpu,
+        trust_remote_code=trust_remote_code,
+        progress=lambda stage: progress(f"predicting: {stage}"),
+    )
+    apart = isinstance(subject, str) and inputs is None
+    seen = _Seen()
+    if apart:
+        task = {"scenario": scenario, "device": device, "repeats": repeats, "warmup": warmup}
+        _in_child(seen, subject=subject, trust_remote_code=trust_remote_code, progress=progress, **task)
+    else:
+        _here(seen, subject, scenario, device, inputs, repeats, warmup, progress)
+    measurement = measurement_of(
+        seen.recordings,
+        complete=seen.complete,
+        repeats=repeats,
+        warmup=warmup,
+        device=device,
+        in_process=not apart,
+        failure=seen.failure,
+    )
+    return Measured(measurement=measurement, report=_report(seen, predicted, gpu), predicted=predicted)
+
+
+def _count(name: str, value: int, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BadOption(f"{name} must be a whole number of at least {least}, not {value!r}", hint=f"try {name}={least}")
+
+
+def _device(asked: str | None) -> str:
+    has_cuda = torch.cuda.is_available()
+    if asked is None:
+        return "cuda" if has_cuda else "cpu"
+    if asked not in DEVICES:
+        raise BadOption(f"device {asked!r} is not known", hint=f"choose one of {', '.join(DEVICES)}")
+    if asked == "cuda" and not has_cuda:
+        built = (
+            f"built for CUDA {torch.version.cuda}, but finds no card" if torch.version.cuda else "built without CUDA"
+        )
+        raise CannotMeasure(
+            f"there is no CUDA device: found torch {torch.__version__}, {built}",
+            hint="--device cpu measures on the CPU; `tonnage weigh --gpu NAME` needs no card",
+        )
+    return asked
+
+
+def _gpu(device: str) -> str | None:
+    """Whose habits the prediction follows: the card's that is measured on, if the catalogue has it."""
+    if device == "cpu":
+        return "cpu"
+    try:
+        return find_card(torch.cuda.get_device_name()).name
+    except UnknownCard:
+        return None
+
+
+def _here(
+    seen: _Seen,
+    subject: Any,
+    scenario: Scenario,
+    device: str,
+    inputs: Any,
+    repeats: int,
+    warmup: int,
+    progress: Callable[[str], None],
+) -> None:
+    """Measures in this process."""
+    workload = resolve(subject)
+    try:
+        for one in runs(workload, scenario, device=device, repeats=repeats, warmup=warmup, inputs=inputs, say=progress):
+            ran = one.ran
+            seen.add(
+                one.recording,
+                complete=one.stopped is None,
+                inputs=list(ran.inputs) if ran else [],
+                guesses=list(ran.guesses) if ran else [],
+            )
+            if one.stopped:
+                seen.fail(_trouble(one.stopped.out_of_memory), one.stopped.message, one.stopped.hint)
+    except KeyboardInterrupt:
+        seen.fail("interrupted", "interrupted")
+
+
+def _in_child(seen: _Seen, *, progress: Callable[[str], None], **task: Any) -> None:
+    """Measures in a process of its own, and notes what becomes of it."""
+    with TemporaryDirectory(prefix="tonnage-") as folder:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tonnage.measure.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for this process, which then ends the child
+        )
+        try:
+            for note in _notes(child, Task(folder=folder, **task)):
+                _take(seen, note, Path(folder), progress)
+            child.wait()
+        except KeyboardInterrupt:
+            seen.fail("interrupted", "interrupted")
+        finally:
+            _end(child)
+        if seen.failure is None and child.returncode:
+            seen.fail("died", _last_words(child.returncode), "the lines above are its own; a smaller batch takes less")
+
+
+def _notes(child: subprocess.Popen[bytes], task: Task) -> Iterator[Note]:
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        child.stdin.write(msgspec.json.encode(task))
+        child.stdin.close()
+    except BrokenPipeError:
+        return  # it died at once; its exit code says so
+    decoder = msgspec.json.Decoder(Note)
+    for line in child.stdout:
+        if line.endswith(b"\n"):  # the last words of a process that was killed may be cut
+            yield decoder.decode(line)
+
+
+def _take(seen: _Seen, note: Note, folder: Path, progress: Callable[[str], None]) -> None:
+    match note:
+        case Stage(name):
+            progress(name)
+        case Run():
+            recording = Recording.load(folder / note.file)
+            seen.add(recording, complete=note.complete, inputs=note.inputs, guesses=note.guesses)
+        case Stop():
+            seen.fail(_trouble(note.out_of_memory), note.message, note.hint)
+
+
+def _trouble(out_of_memory: bool) -> Trouble:
+    return "out of memory" if out_of_memory else "failed"
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ends a child that is still there."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+def _last_words(code: int) -> str:
+    """How a process ended. SIGKILL is what Linux sends when the machine's memory runs out."""
+    if code >= 0:
+        return f"the measuring process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    why = ", which is what Linux does when memory runs out" if name == "SIGKILL" else ""
+    return f"the measuring process was ended by {name}{why}"
+
+
+def _report(seen: _Seen, predicted: Report, gpu: str | None) -> Report | None:
+    """The report of the first complete run, or of one that got as far as it did."""
+    if not seen.recordings:
+        if seen.failure is not None and seen.failure.trouble == "failed":
+            raise CannotMeasure(f"nothing was measured: {seen.failure.message}", hint=seen.failure.hint)
+        return None
+    number = seen.complete.index(True) if any(seen.complete) else 0
+    recording = seen.recordings[number]
+    timeline = replay_without_limit(recording, Settings.parse(recording.environment.alloc_conf))
+    report = msgspec.structs.replace(
+        predicted,
+        card=recording.environment.device,
+        memory=account_memory(recording, timeline),
+        verdict=None,
+        inputs=[Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in seen.inputs],
+        guesses=seen.guesses,
+        assumptions=list(recording.assumptions),
+        not_counted=list(recording.not_counted),
+        environment=recording.environment,
+    )
+    return report.with_recording(lambda: recording)
