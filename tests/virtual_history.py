@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tonnage.measure.snapshots import snapshot_from
+from tonnage.measuring.snapshots import snapshot_from
 from tonnage.virtual import VirtualGpu
 
 

@@ -19,7 +19,7 @@ import tonnage
 from benchmarks.truth.cases import Case
 from tonnage.allocator import Settings, replay
 from tonnage.ledger import Kind
-from tonnage.measure.card_history import CardHistory, Figures, Said, history_of
+from tonnage.measuring.card_history import CardHistory, Figures, Said, history_of
 from tonnage.recording import Environment, Recording, whole_file
 
 VERSION = 1

@@ -38,7 +38,7 @@ from benchmarks.truth.kept import (  # noqa: E402
     save_card,
 )
 from tonnage.errors import TonnageError  # noqa: E402
-from tonnage.measure.cuda import CudaRecorder, environment  # noqa: E402
+from tonnage.measuring.cuda import CudaRecorder, environment  # noqa: E402
 from tonnage.recording import Environment  # noqa: E402
 
 _LONGEST_ERROR = 2000

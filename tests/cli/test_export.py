@@ -9,7 +9,7 @@ import pytest
 
 from tonnage.cli import main, tonnage
 from tonnage.ledger import Category, Ledger
-from tonnage.measure.snapshots import read_snapshot
+from tonnage.measuring.snapshots import read_snapshot
 from tonnage.recording import Recording
 from tonnage.report import save_reports
 from tonnage.trace import Module, Op, Trace
@@ -158,5 +158,5 @@ def test_it_leaves_torch_alone(saved, tmp_path):
     words = [["export", str(saved), str(tmp_path / "s.pickle")], ["export", str(saved), str(tmp_path / "s.json")]]
     code = "import sys; from tonnage.cli import main\n"
     code += "".join(f"assert main({w!r}) == 0\n" for w in [*words, ["show", str(tmp_path / "s.pickle")]])
-    code += "assert 'tonnage.measure.snapshots' in sys.modules and not {'torch', 'numpy'} & set(sys.modules)"
+    code += "assert 'tonnage.measuring.snapshots' in sys.modules and not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -18,7 +18,7 @@ import tonnage
 from benchmarks.truth import kept, record
 from benchmarks.truth.cases import Case, all_cases
 from tests.virtual_history import HistoryOfVirtualCard
-from tonnage.measure import cuda, nvml
+from tonnage.measuring import cuda, nvml
 
 TRUTH = Path(__file__).parent
 RECORDED = [(folder, name) for folder in kept.folders(TRUTH) for name in kept.names(folder)]

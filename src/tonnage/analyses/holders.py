@@ -12,7 +12,7 @@ from tonnage.allocator import Settings
 from tonnage.analyses.fit import replay_without_limit
 from tonnage.analyses.place import Place, place_of
 from tonnage.ledger import NO_OP, Category
-from tonnage.measure.snapshots import OutOfMemoryEvent, Snapshot
+from tonnage.measuring.snapshots import OutOfMemoryEvent, Snapshot
 from tonnage.recording import Assumption, NotCounted, Recording
 from tonnage.trace import PHASES
 

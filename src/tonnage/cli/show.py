@@ -19,7 +19,7 @@ def show(saved: str, device: int | None, as_json: bool) -> int:
 
     SAVED may be a memory snapshot that PyTorch wrote (torch.cuda.memory._dump_snapshot): then what its peak is made of.
     """
-    from tonnage.measure.snapshots import is_snapshot
+    from tonnage.measuring.snapshots import is_snapshot
 
     if is_snapshot(saved):
         write(_snapshot(saved, device, as_json))
@@ -34,7 +34,7 @@ def show(saved: str, device: int | None, as_json: bool) -> int:
 
 def _snapshot(saved: str, device: int | None, as_json: bool) -> str:
     from tonnage.analyses.holders import summarize_snapshot
-    from tonnage.measure.snapshots import read_snapshot
+    from tonnage.measuring.snapshots import read_snapshot
     from tonnage.render.snapshot import snapshot_page
 
     summary = summarize_snapshot(read_snapshot(saved, device=device), saved)

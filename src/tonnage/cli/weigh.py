@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 @click.option("--precision", metavar=choices(PRECISIONS), default="fp32", show_default=True, help="Of the weights.")
 @click.option("--attention", metavar=choices(ATTENTIONS), help="How attention runs; default: as the library does.")
 @click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
-@click.option("--gpu", metavar="NAME", help="The card it must fit; `tonnage gpus` lists them.")
-@click.option("--gpu-memory", metavar="SIZE", help="Memory of that card as PyTorch reports it, such as 6GiB.")
+@click.option("--gpu", metavar="NAME", help="The card it must fit (`tonnage gpus` lists them), or cpu.")
+@click.option(
+    "--gpu-memory", metavar="SIZE", help="Memory of that card as PyTorch reports it, such as 6GiB, or of the machine."
+)
 @click.option("--torch-version", metavar="VERSION", help="Whose memory behaviour to follow; default: the installed.")
 @click.option("--alloc-conf", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
 @click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")

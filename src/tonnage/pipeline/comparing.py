@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tonnage.analyses.comparison import Comparison, Side, compare_sides
 from tonnage.errors import BadFile, BadOption
-from tonnage.measure.snapshots import is_snapshot, read_snapshot
+from tonnage.measuring.snapshots import is_snapshot, read_snapshot
 from tonnage.recording import PEAK, CardMemory, Recording, is_recording
 from tonnage.report import Report, load_saved
 

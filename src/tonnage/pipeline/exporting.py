@@ -9,7 +9,7 @@ from pathlib import Path
 from tonnage.allocator import Settings
 from tonnage.analyses.fit import replay_without_limit
 from tonnage.errors import BadFile, BadOption
-from tonnage.measure.snapshots import is_snapshot, read_snapshot, write_snapshot
+from tonnage.measuring.snapshots import is_snapshot, read_snapshot, write_snapshot
 from tonnage.recording import Recording, is_recording, whole_file
 from tonnage.report import load_saved
 

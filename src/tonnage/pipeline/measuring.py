@@ -21,9 +21,9 @@ from tonnage.analyses.measurement import Failure, Measurement, Trouble, measurem
 from tonnage.analyses.memory import account_memory
 from tonnage.errors import BadOption, CannotMeasure, UnknownCard
 from tonnage.gpus import find_card
-from tonnage.measure import DEVICES
-from tonnage.measure.child import Note, Run, Stage, Stop, Task
-from tonnage.measure.running import runs
+from tonnage.measuring import DEVICES
+from tonnage.measuring.child import Note, Run, Stage, Stop, Task
+from tonnage.measuring.running import runs
 from tonnage.pipeline.weighing import weigh
 from tonnage.recording import Recording
 from tonnage.report import Input, Report
@@ -211,14 +211,14 @@ def _here(
             if one.stopped:
                 seen.fail(_trouble(one.stopped.out_of_memory), one.stopped.message, one.stopped.hint)
     except KeyboardInterrupt:
-        seen.fail("interrupted", "interrupted")
+        seen.fail("interrupted", "runs that were complete by then are kept")
 
 
 def _in_child(seen: _Seen, *, progress: Callable[[str], None], **task: Any) -> None:
     """Measures in a process of its own, and notes what becomes of it."""
     with TemporaryDirectory(prefix="tonnage-") as folder:
         child = subprocess.Popen(
-            [sys.executable, "-m", "tonnage.measure.child"],
+            [sys.executable, "-m", "tonnage.measuring.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for this process, which then ends the child
@@ -228,7 +228,7 @@ def _in_child(seen: _Seen, *, progress: Callable[[str], None], **task: Any) -> N
                 _take(seen, note, Path(folder), progress)
             child.wait()
         except KeyboardInterrupt:
-            seen.fail("interrupted", "interrupted")
+            seen.fail("interrupted", "runs that were complete by then are kept")
         finally:
             _end(child)
         if seen.failure is None and child.returncode:
@@ -287,12 +287,12 @@ def _last_words(code: int) -> str:
 
 def _report(seen: _Seen, predicted: Report, gpu: str | None) -> Report | None:
     """The report of the first complete run, or of one that got as far as it did."""
-    if not seen.recordings:
-        if seen.failure is not None and seen.failure.trouble == "failed":
-            raise CannotMeasure(f"nothing was measured: {seen.failure.message}", hint=seen.failure.hint)
-        return None
+    if seen.failure is not None and not seen.recordings and seen.failure.trouble == "failed":
+        raise CannotMeasure(f"nothing was measured: {seen.failure.message}", hint=seen.failure.hint)
     number = seen.complete.index(True) if any(seen.complete) else 0
-    recording = seen.recordings[number]
+    recording = seen.recordings[number] if seen.recordings else None
+    if recording is None or not len(recording.ledger):
+        return None
     timeline = replay_without_limit(recording, Settings.parse(recording.environment.alloc_conf))
     report = msgspec.structs.replace(
         predicted,

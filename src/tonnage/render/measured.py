@@ -26,9 +26,9 @@ _ROWS = {
     "peak_allocated": "peak",
     "peak_tensors": "tensors alone",
     "peak_reserved": "peak reserved",
-    "process_before": "process, loaded",
-    "process_after": "process, after forward",
-    "process_peak": "process, peak",
+    "process_before": "process loaded",
+    "process_after": "process after",
+    "process_peak": "process peak",
 }
 """Figures as a page calls them, in order."""
 _TROUBLES = {
@@ -60,7 +60,7 @@ def _print_page(
     console.print()
     paragraph(console, "measured", wrapped(console, _how(measurement), console.width - LABEL, most=2))
     if measurement.spread:
-        console.print(Padding(_figures(measurement, predicted, glyphs), (0, 0, 0, 2)))
+        console.print(Padding(_figures(measurement, predicted), (0, 0, 0, 2)))
     if measurement.failure is not None:
         _print_failure(console, measurement, report, measurement.failure, glyphs)
     console.print()
@@ -87,34 +87,29 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _figures(measurement: Measurement, predicted: Report, glyphs: Glyphs) -> Table:
+def _figures(measurement: Measurement, predicted: Report) -> Table:
     """Each figure: mean, spread, what was predicted, and by how much that is off."""
     expected = dict(_expected(predicted))
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "right", "right", "right"):
-        table.add_column(justify=justify, no_wrap=True)
-    table.add_row(*(Text(name, style="bold") for name in ("", "mean", "spread", "predicted", "off by")))
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for justify in ("left", "right", "right", "right", "right", "right"):
+        table.add_column(justify=justify, overflow="fold")
+    table.add_row(*(Text(name, style="bold") for name in ("", "mean", "", "spread", "predicted", "off by")))
     for name, label in _ROWS.items():
         spread = measurement.spread.get(name)
         if spread is not None and not (name == "peak_reserved" and measurement.device == "cpu"):
-            table.add_row(label, *_cells(spread, expected.get(name), glyphs))
+            table.add_row(label, *_cells(spread, expected.get(name)))
     return table
 
 
-def _cells(spread: Spread, expected: int | None, glyphs: Glyphs) -> Iterator[str]:
+def _cells(spread: Spread, expected: int | None) -> Iterator[str]:
     yield f"{spread.mean:,}"
-    yield "none" if spread.least == spread.most else glyphs.clean(f"{format_bytes(spread.deviation)} sd")
-    yield "" if expected is None else f"{expected:,}"
-    off = None if expected is None else expected - spread.mean
-    yield (
-        ""
-        if off is None
-        else "equal"
-        if off == 0
-        else f"{off:+,} ({off / spread.mean:+.2%})"
-        if spread.mean
-        else f"{off:+,}"
-    )
+    yield format_bytes(spread.mean)
+    yield "none" if spread.least == spread.most else f"{format_bytes(spread.deviation)} sd"
+    if expected is None:
+        return
+    yield f"{expected:,}"
+    off = expected - spread.mean
+    yield "equal" if off == 0 else f"{off / spread.mean:+.2%}" if spread.mean else f"{off:+,}"
 
 
 def _expected(predicted: Report) -> Iterator[tuple[str, int]]:

@@ -120,11 +120,8 @@ def _attention(attention: Attention) -> str:
 
 def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
     width = console.width - LABEL
-    peak, verdict = report.memory.peak, report.verdict
-    process = f"{format_bytes(peak.process_low)} to {format_bytes(peak.process_high)}"
-    on_card = report.environment.device_type == "cuda"
-    by = "by driver and loaded libraries" if on_card else "by what is imported and what kernels take"
-    remarks = [f"{'nvidia-smi' if on_card else 'resident set'}: {process}, {by}"]
+    verdict = report.verdict
+    remarks = [_process(report)]
     style = ""
     if verdict is None:
         remarks.insert(0, f"none: {_why_no_verdict(report, glyphs)}")
@@ -139,7 +136,19 @@ def _print_verdict(console: Console, report: Report, glyphs: Glyphs) -> None:
     paragraph(console, "verdict", [Text(lines[0], style=style), *lines[1:]])
 
 
+def _process(report: Report) -> str:
+    """What the system would show, or showed, of the process."""
+    peak, on_card = report.memory.peak, report.environment.device_type == "cuda"
+    shown = "nvidia-smi" if on_card else "resident set"
+    if peak.process_low == peak.process_high:
+        return f"{shown}: {format_bytes(peak.process_bytes)}"
+    by = "by driver and loaded libraries" if on_card else "by what is imported and what kernels take"
+    return f"{shown}: {format_bytes(peak.process_low)} to {format_bytes(peak.process_high)}, {by}"
+
+
 def _why_no_verdict(report: Report, glyphs: Glyphs) -> str:
+    if report.environment.measured:
+        return "this was measured, not predicted"
     if report.environment.device_type == "cpu":
         return "it is not known how much memory the machine has; --gpu-memory SIZE says so"
     return (

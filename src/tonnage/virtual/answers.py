@@ -51,7 +51,7 @@ def _get_device(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> int
 
 def _data_ptr(face: DeviceFace, func: Call, args: Args, kwargs: Kwargs) -> int:
     tensor: torch.Tensor = args[0]
-    if not _is_cuda(face, func, args, kwargs) or tensor.numel() == 0:
+    if tensor.device.type != "meta" or face.gpu.place_of(tensor) is not Place.CARD or tensor.numel() == 0:
         return int(func(*args, **kwargs))
     return face.gpu.address(tensor.untyped_storage()) + int(tensor.storage_offset()) * tensor.element_size()
 

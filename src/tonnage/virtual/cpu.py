@@ -118,7 +118,7 @@ class _CpuRecorder(Recorder):
         super().__init__(device)
         self._twins: weakref.WeakValueDictionary[int, torch.UntypedStorage] = weakref.WeakValueDictionary()
         self._scalars: list[int] = []
-        self._met: Callable[[], torch.Tensor | None] = lambda: None
+        self._met: Callable[[], torch.Tensor | None] = _nothing
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         self.let_go()
@@ -130,8 +130,8 @@ class _CpuRecorder(Recorder):
         if _makes_from_nothing(func):
             kwargs = {**kwargs, "device": META}
         out = super().run(func, args, kwargs)
-        if self._scalars and isinstance(out, torch.Tensor):
-            self._met = weakref.ref(out)
+        if self._scalars:
+            self._met = weakref.ref(out) if isinstance(out, torch.Tensor) else _nothing
         return out
 
     def _plan(self, func: Any) -> Plan:
@@ -189,6 +189,10 @@ class _CpuRecorder(Recorder):
             self.gpu.storages.add(storage, Place.CARD, -1)
         self.gpu.values.shadows[storage._cdata] = real
         return storage
+
+
+def _nothing() -> None:
+    """In place of a reference to what was made."""
 
 
 class _CpuFace(DeviceFace):

@@ -28,16 +28,12 @@ _active: list[VirtualDevice] = []
 
 def behind() -> Any:
     """A block in which operators skip this layer and go on to autograd."""
-    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(_key()))
+    return torch._C._ExcludeDispatchKeyGuard(active().habits.dispatch_keys)
 
 
 def before() -> Any:
     """A block in which operators come through this layer again."""
-    return torch._C._IncludeDispatchKeyGuard(_key())
-
-
-def _key() -> torch._C.DispatchKey:
-    return cast("torch._C.DispatchKey", getattr(torch._C.DispatchKey, active().habits.key))
+    return torch._C._IncludeDispatchKeyGuard(active().habits.dispatch_key)
 
 
 def dataless(tensor: torch.Tensor) -> bool:
@@ -104,7 +100,7 @@ def layer_of(device: VirtualDevice) -> Iterator[None]:
 def _layer_for(device: VirtualDevice) -> Iterator[None]:
     _install(device.habits)
     _active.append(device)
-    key = _key()
+    key = device.habits.dispatch_key
     excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(key)
     torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
     try:

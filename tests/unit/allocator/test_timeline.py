@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tonnage.allocator import Settings, replay
+from tonnage.allocator import Settings, replay, replay_unrounded
 from tonnage.ledger import Category, Kind, Ledger
 from tonnage.units import MiB
 
@@ -85,3 +85,18 @@ def test_settings_are_obeyed():
     assert timeline.block_sizes[0] == 11 * MiB
     # 11 + 6 + 2, and 3 in the hole of 6, fit into one page of 20 MiB
     assert timeline.peak_reserved == 20 * MiB
+
+
+def test_an_allocator_that_neither_rounds_nor_keeps():
+    ledger = Ledger()
+    first = ledger.alloc(3)
+    ledger.mark("made")
+    second = ledger.alloc(1000)
+    ledger.free(first)
+    ledger.note(Kind.EMPTY_CACHE)
+    ledger.free(second)
+    timeline = replay_unrounded(ledger)
+    assert timeline.allocated.tolist() == timeline.reserved.tolist() == [3, 3, 1003, 1000, 1000, 0]
+    assert (timeline.peak_allocated, timeline.peak_allocated_at, timeline.peak_reserved) == (1003, 2, 1003)
+    assert timeline.block_sizes.tolist() == [3, 1000]
+    assert len(replay_unrounded(Ledger())) == 0

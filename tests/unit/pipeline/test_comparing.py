@@ -11,8 +11,8 @@ import torch
 from tests.virtual_history import HistoryOfVirtualCard
 from tonnage.errors import BadFile, BadOption
 from tonnage.ledger import Category, Ledger
-from tonnage.measure import nvml, recorder_for
-from tonnage.measure.snapshots import write_snapshot
+from tonnage.measuring import nvml, recorder_for
+from tonnage.measuring.snapshots import write_snapshot
 from tonnage.pipeline import compare, weigh
 from tonnage.recording import Recording
 from tonnage.report import save_reports

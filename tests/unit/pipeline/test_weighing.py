@@ -116,3 +116,29 @@ def test_a_report_knows_the_structure_of_what_was_weighed():
         ("1", 10, 40),
     ]
     assert tonnage.Report.from_json(report.to_json()).structure is None
+
+
+def test_the_cpu_has_no_segments_and_no_verdict():
+    report = tonnage.weigh(linear(), inputs=((torch.zeros(256, 1024),), {}), gpu="cpu")
+    peak = report.memory.peak
+    # 2 MiB of weights, 1 MiB of input, and 256 * 512 * 4 B of output: no workspace, nothing rounded
+    assert peak.allocated_bytes == peak.reserved_bytes == 3 * MiB + MiB // 2
+    assert peak.by_category["rounding"] == peak.by_category["workspace"] == 0
+    assert (peak.allocated_known, peak.process_known) == ("exact", "assumed")
+    assert report.card == "CPU" and report.verdict is None
+    assert report.compute.macs == 256 * 1024 * 512
+    assert "kernels take inside themselves" in report.not_counted[0].what
+
+
+@pytest.mark.parametrize(("memory", "answer"), [("4GiB", "fits"), ("512MiB", "tight"), (64 * MiB, "does not fit")])
+def test_the_cpu_has_a_verdict_where_its_memory_is_named(memory, answer):
+    """The process is taken to hold 150 MiB to 1 GiB besides its tensors."""
+    report = tonnage.weigh(linear(), inputs=((torch.zeros(256, 1024),), {}), gpu="CPU", gpu_memory=memory)
+    assert report.verdict.answer == answer
+    assert bool(report.verdict.runs_out) == (not report.verdict.fits)
+
+
+@pytest.mark.parametrize("option", [{"torch_version": "2.6.0"}, {"alloc_conf": "expandable_segments:True"}], ids=str)
+def test_what_means_nothing_on_a_cpu(option):
+    with pytest.raises(BadOption, match="has no effect on the CPU"):
+        tonnage.weigh(linear(), gpu="cpu", **option)

@@ -174,7 +174,7 @@ def test_a_running_sum_of_what_is_not_in_order_is_of_a_copy():
 )
 def test_a_draw_divides_by_exponential_draws(samples, replaced, taken):
     """Probabilities over draws, and for several the largest of them; with replacement two copies of the weights."""
-    found = traffic(lambda x: x.multinomial(samples, replaced), zeros(8, 1000))
+    found = traffic(lambda x: x.multinomial(samples, replaced), lambda: torch.rand(8, 1000, device="cuda"))
     assert found == [8 * 8 * samples, *and_back(taken)]
 
 

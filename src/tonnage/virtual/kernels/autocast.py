@@ -184,7 +184,8 @@ def _full_dtype(autocast: Autocast, args: Any) -> torch.dtype:
 
 
 def _widest_dtype(autocast: Autocast, args: Any) -> torch.dtype:
-    found = [a.dtype for a in args if eligible(a)]
+    given = [item for a in args for item in (a if isinstance(a, (list, tuple)) else [a])]
+    found = [a.dtype for a in given if eligible(a)]
     lower = _lower_dtype(autocast, args)
     return torch.float32 if torch.float32 in found else found[0] if found else lower
 

@@ -6,7 +6,7 @@ attention's buffers. Dropout is as on `meta`, with a mask of the input's own typ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -134,6 +134,23 @@ def _group_norm(
     return torch.empty_like(tensor), *statistics
 
 
+def _recurrent(name: str) -> Callable[..., Any]:
+    """The layer with the input of each step multiplied by itself, and a line that says so.
+
+    ATen/native/RNN.cpp, FullLayer: on a CPU the inputs of all steps are multiplied at once.
+    """
+    op = getattr(aten, name).input
+
+    def kernel(*args: Any) -> Any:
+        if dataless(args[0]):
+            reason = "the products of its inputs are made step by step, where the CPU makes those of all steps at once"
+            active().not_counted(f"the CPU's {name.upper().replace('_', ' ')}", reason)
+        with behind():
+            return op(*args)
+
+    return kernel
+
+
 CPU = Habits(
     torch.device("cpu"),
     "AutocastHPU",
@@ -144,6 +161,7 @@ CPU = Habits(
         **lists.LAYER,
         "scaled_dot_product_attention": scaled_dot_product_attention,
         "lstm.input": cpu_lstm.lstm,
+        **{f"{name}.input": _recurrent(name) for name in ("gru", "rnn_tanh", "rnn_relu")},
     },
     shapes={
         aten.native_batch_norm.default: _batch_norm,

@@ -33,7 +33,7 @@ def lstm(
     arguments = (input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
     if not _takes_onednn(input, hx, params):
         if dataless(input) and input.dtype is not torch.float32:
-            active().not_counted("oneDNN's LSTM", "it is run step by step, where oneDNN may take this type")
+            active().not_counted("oneDNN's LSTM", "run step by step, where oneDNN may take a layer in this type whole")
         with behind():
             return aten.lstm.input(*arguments)
     return _layers(*arguments)
@@ -57,27 +57,28 @@ def _layers(
     batch_first: bool,
 ) -> Any:
     """mkldnn_rnn."""
-    layer_input = (input.transpose(0, 1) if batch_first else input).contiguous()
+    input = layer_input = (input.transpose(0, 1) if batch_first else input).contiguous()  # a copy lives to the end
     hidden, cells = (state.contiguous() for state in hx)
     each, directions = (4 if has_biases else 2), (2 if bidirectional else 1)
     last_hidden, last_cells = [], []
     options = (_LSTM, hidden.shape[2], num_layers, has_biases, bidirectional, batch_first, train)
-    for layer in range(num_layers):
-        outputs = []
-        for index in range(layer * directions, (layer + 1) * directions):
-            weights = list(params[index * each : (index + 1) * each])
-            weights += [torch.zeros_like(weight) for weight in weights[:2]] if not has_biases else []
-            reverse = index > layer * directions
-            made = aten.mkldnn_rnn_layer.default(
-                layer_input, *weights, hidden[index], cells[index], reverse, [], *options
-            )
-            outputs.append(made[0])
-            last_hidden.append(made[1])
-            last_cells.append(made[2])
-            del made, weights
-        layer_input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-        if dropout and train and layer < num_layers - 1:
-            layer_input = torch.dropout(layer_input, dropout, True)
+    outputs = [layer_input] * directions  # as in C++ the last layer's stay until they are replaced
+    for index in range(num_layers * directions):
+        direction = index % directions
+        weights = list(params[index * each : (index + 1) * each])
+        weights += [] if has_biases else [torch.zeros_like(weight) for weight in weights]
+        made = aten.mkldnn_rnn_layer.default(
+            layer_input, *weights, hidden[index], cells[index], direction > 0, [], *options
+        )
+        del weights
+        outputs[direction] = made[0]
+        last_hidden.append(made[1])
+        last_cells.append(made[2])
+        del made
+        if direction == directions - 1:
+            layer_input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+            if dropout and train and index < len(hidden) - directions:
+                layer_input = torch.dropout(layer_input, dropout, True)
     output = layer_input.transpose(0, 1) if batch_first else layer_input
     return output, torch.stack(last_hidden), torch.stack(last_cells)
 

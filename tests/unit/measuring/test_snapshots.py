@@ -13,7 +13,7 @@ from tonnage.allocator import Settings, replay
 from tonnage.analyses.holders import find_holders
 from tonnage.errors import BadFile, BadOption, TonnageError
 from tonnage.ledger import Category, Kind
-from tonnage.measure.snapshots import is_snapshot, read_snapshot, snapshot_of
+from tonnage.measuring.snapshots import is_snapshot, read_snapshot, snapshot_of
 from tonnage.trace import PHASES
 
 MiB = 1 << 20

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from tonnage.errors import CannotMeasure
 from tonnage.ledger import Category, Kind
-from tonnage.measure import recorder_for
+from tonnage.measuring import recorder_for
 from tonnage.recording import PEAK
 from tonnage.tracking.modules import BACKWARD, FORWARD, OPTIMIZER
 
@@ -152,6 +153,14 @@ def test_what_was_there_before_is_not_counted():
         del before
     assert Kind.ALLOC not in recorder.recording.ledger.kinds
     recorder.recording.check()
+
+
+def test_another_profiler_is_running():
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        with pytest.raises(CannotMeasure, match="a profiler is running already"), recorder_for("cpu"):
+            pass
+    with recorder_for("cpu"):
+        torch.zeros(1)
 
 
 def test_everything_is_put_back():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tonnage.ledger import NO_OP
-from tonnage.measure.snapshots.events import Frame, frames_of
+from tonnage.measuring.snapshots.events import Frame, frames_of
 from tonnage.trace import PHASES, ROOT, Mark, Module, Op, Trace
 
 OPERATOR, PHASE, MODEL = "operator", "phase", "(model)"

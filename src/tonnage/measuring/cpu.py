@@ -16,9 +16,10 @@ from torch._C import _autograd as autograd
 from torch._C._profiler import _ExperimentalConfig
 from torch.autograd import profiler
 
+from tonnage.errors import CannotMeasure
 from tonnage.ledger import Category
-from tonnage.measure.history import MARKER, History, Said
-from tonnage.measure.resident import peak_resident_bytes, reset_peak, resident_bytes, total_memory
+from tonnage.measuring.history import MARKER, History, Said
+from tonnage.measuring.resident import peak_resident_bytes, reset_peak, resident_bytes, total_memory
 from tonnage.recording import PEAK, Environment, NotCounted, ProcessMemory, Recording
 from tonnage.trace import Trace
 from tonnage.tracking.modules import ModuleTracker
@@ -59,6 +60,8 @@ class CpuRecorder:
         self._recording: Recording | None = None
 
     def __enter__(self) -> CpuRecorder:
+        if profiler._is_profiler_enabled:
+            raise CannotMeasure("a profiler is running already, and there can be one", hint="measure outside of it")
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         self.modules.install(self._patches)

@@ -18,8 +18,8 @@ import msgspec
 
 from tonnage.allocator import Block, CachingAllocator, Settings
 from tonnage.ledger import Category, Kind
-from tonnage.measure.snapshots.environment import OURS
-from tonnage.measure.snapshots.events import (
+from tonnage.measuring.snapshots.environment import OURS
+from tonnage.measuring.snapshots.events import (
     ALLOC,
     FREE_COMPLETED,
     FREE_REQUESTED,
@@ -29,7 +29,7 @@ from tonnage.measure.snapshots.events import (
     SEGMENT_UNMAP,
     SNAPSHOT,
 )
-from tonnage.measure.snapshots.stacks import StackWriter
+from tonnage.measuring.snapshots.stacks import StackWriter
 from tonnage.recording import Recording, whole_file
 
 PROTOCOL = 4

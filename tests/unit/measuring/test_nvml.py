@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tonnage.measure import nvml
+from tonnage.measuring import nvml
 
 MiB = 1 << 20
 UUID = "GPU-0b6e3a5c"

@@ -8,9 +8,9 @@ import torch
 import tonnage
 from tests.virtual_history import HistoryOfVirtualCard
 from tonnage.allocator import replay
-from tonnage.errors import CannotRecord
+from tonnage.errors import CannotMeasure
 from tonnage.ledger import Category, Kind
-from tonnage.measure import cuda, nvml, recorder_for
+from tonnage.measuring import cuda, nvml, recorder_for
 from tonnage.trace import PHASES
 
 
@@ -240,13 +240,13 @@ def test_a_card_that_disappears(monkeypatch):
     with tonnage.virtual_gpu("T4") as gpu:
         HistoryOfVirtualCard(gpu, monkeypatch)
         before = torch.nn.Module.__call__
-        with pytest.raises(CannotRecord, match="stopped answering") as raised, cuda.CudaRecorder() as recorder:
+        with pytest.raises(CannotMeasure, match="stopped answering") as raised, cuda.CudaRecorder() as recorder:
             recorder.mark("made")
             monkeypatch.setattr(torch.cuda.memory, "_snapshot", gone)
         assert "unspecified launch failure" in raised.value.hint
         assert torch.nn.Module.__call__ is before
     assert [said.mark for said in recorder.kept[1] if said.mark] == ["made"]
-    with pytest.raises(CannotRecord, match="stopped answering"):
+    with pytest.raises(CannotMeasure, match="stopped answering"):
         _ = recorder.recording
 
 
@@ -261,5 +261,5 @@ def test_what_went_wrong_inside_is_told_and_not_that_the_card_is_gone(monkeypatc
 def test_without_a_card():
     if torch.cuda.is_available():
         pytest.skip("there is a card")
-    with pytest.raises(CannotRecord, match="no CUDA device"), recorder_for("cuda"):
+    with pytest.raises(CannotMeasure, match="no CUDA device"), recorder_for("cuda"):
         pass

@@ -15,7 +15,7 @@ from torch.cuda import _memory_viz as viewer
 import tonnage
 from tonnage.allocator import Settings, replay
 from tonnage.ledger import Kind
-from tonnage.measure.snapshots import read_snapshot, snapshot_from, write_snapshot
+from tonnage.measuring.snapshots import read_snapshot, snapshot_from, write_snapshot
 
 SETTINGS = ["", "expandable_segments:True", "max_split_size_mb:32"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tonnage.errors import CannotRecord, UnknownCard
+from tonnage.errors import CannotMeasure, UnknownCard
 from tonnage.gpus import MemoryRange, find_card
 from tonnage.ledger import Category
-from tonnage.measure import nvml
-from tonnage.measure.card_history import BACKWARD, CardHistory, Figures, Said, Tracked, history_of
+from tonnage.measuring import nvml
+from tonnage.measuring.card_history import BACKWARD, CardHistory, Figures, Said, Tracked, history_of
 from tonnage.recording import Environment, Recording
 from tonnage.tracking.modules import ModuleTracker
 from tonnage.tracking.patches import Patches
@@ -55,7 +55,7 @@ class CudaRecorder:
 
     def __enter__(self) -> CudaRecorder:
         if not torch.cuda.is_available():
-            raise CannotRecord(
+            raise CannotMeasure(
                 "PyTorch sees no CUDA device here", hint="measure on the CPU, or install a CUDA build where a card is"
             )
         torch.cuda.init()
@@ -84,7 +84,7 @@ class CudaRecorder:
             self._snapshot = _end_history()
         except RuntimeError as trouble:
             if error is None:
-                raise CannotRecord(_GONE, hint=f"the driver said: {trouble}") from None
+                raise CannotMeasure(_GONE, hint=f"the driver said: {trouble}") from None
             return  # what went wrong inside tells more
         self._history = self._read()
 
@@ -99,7 +99,7 @@ class CudaRecorder:
     def history(self) -> CardHistory:
         """The recording with the card's own figures beside it, complete after leaving."""
         if self._history is None:
-            raise CannotRecord(_GONE, hint="what it answered at the marks before is in `kept`")
+            raise CannotMeasure(_GONE, hint="what it answered at the marks before is in `kept`")
         return self._history
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tonnage.measure.device import DEVICES, DeviceRecorder
+from tonnage.measuring.device import DEVICES, DeviceRecorder
 
 if TYPE_CHECKING:
     from tonnage.recording import Environment
@@ -20,11 +20,11 @@ def recorder_for(device: str) -> DeviceRecorder:
         run(workload, scenario, device=recorder.device, mark=recorder.mark, watch=recorder.watch)
     recorder.recording
     """
-    found: DeviceRecorder = import_module(f"tonnage.measure.{device}").recorder()
+    found: DeviceRecorder = import_module(f"tonnage.measuring.{device}").recorder()
     return found
 
 
 def environment(device: str) -> Environment:
     """What that device is and what runs on it: card, capability, memory, SMs, driver, and versions of libraries."""
-    found: Environment = import_module(f"tonnage.measure.{device}").environment()
+    found: Environment = import_module(f"tonnage.measuring.{device}").environment()
     return found

@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from tonnage.errors import BadFile
 from tonnage.ledger import Category, Column, Kind, Ledger
-from tonnage.measure.snapshots.before import Before, initially_alive
-from tonnage.measure.snapshots.environment import environment_in, environment_of, settings_of
-from tonnage.measure.snapshots.events import (
+from tonnage.measuring.snapshots.before import Before, initially_alive
+from tonnage.measuring.snapshots.environment import environment_in, environment_of, settings_of
+from tonnage.measuring.snapshots.events import (
     ALLOC,
     ALLOCATED,
     FREE_COMPLETED,
@@ -30,8 +30,8 @@ from tonnage.measure.snapshots.events import (
     raw_snapshot,
     reserved_by,
 )
-from tonnage.measure.snapshots.plain_pickle import MOST_BYTES, plain_value
-from tonnage.measure.snapshots.stacks import StackReader
+from tonnage.measuring.snapshots.plain_pickle import MOST_BYTES, plain_value
+from tonnage.measuring.snapshots.stacks import StackReader
 from tonnage.recording import Assumption, NotCounted, Recording, read_file
 from tonnage.units import format_bytes
 

@@ -1,4 +1,4 @@
-"""The process that a measurement runs in: `python -m tonnage.measure.child`, with the task on stdin.
+"""The process that a measurement runs in: `python -m tonnage.measuring.child`, with the task on stdin.
 
 It tells of everything on stdout, one line of JSON for each note; recordings are files in the task's folder. What the
 subject's own code prints goes to stderr. Whatever becomes of it, notes and files that were written stay.
@@ -70,7 +70,7 @@ def main() -> None:
 
 def _measure(task: Task, tell: Callable[[Note], None]) -> None:
     from tonnage.errors import TonnageError
-    from tonnage.measure.running import runs
+    from tonnage.measuring.running import runs
     from tonnage.workload import resolve
 
     try:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonnage.errors import BadFile
-from tonnage.measure.snapshots import plain_pickle
-from tonnage.measure.snapshots.plain_pickle import plain_value
+from tonnage.measuring.snapshots import plain_pickle
+from tonnage.measuring.snapshots.plain_pickle import plain_value
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats(allow_nan=False) | st.text()
 values = st.recursive(

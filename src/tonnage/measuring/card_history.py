@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from tonnage.ledger import Category, Kind, Ledger
-from tonnage.measure.snapshots import OutOfMemoryEvent, Snapshot
-from tonnage.measure.snapshots.events import ALLOC, FREE_REQUESTED, Event, RawSnapshot, raw_snapshot
-from tonnage.measure.snapshots.reading import SnapshotReader
+from tonnage.measuring.snapshots import OutOfMemoryEvent, Snapshot
+from tonnage.measuring.snapshots.events import ALLOC, FREE_REQUESTED, Event, RawSnapshot, raw_snapshot
+from tonnage.measuring.snapshots.reading import SnapshotReader
 from tonnage.recording import PEAK, CardMemory, Environment, NotCounted, ProcessMemory, Recording
 from tonnage.trace import PHASES, ROOT, Call, Module, Parameter, Trace
 from tonnage.tracking.categories import more_telling

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tonnage.errors import TonnageError
-from tonnage.measure import recorder_for
+from tonnage.measuring import recorder_for
 from tonnage.recording import Recording
 from tonnage.scenario import Scenario
 from tonnage.workload import Ran, Workload, run
@@ -96,11 +96,12 @@ def _fill(model: torch.nn.Module, workload: Workload) -> None:
 
 def _stopped(error: Exception) -> Stopped:
     """`error` as a result. What is neither memory nor the user's own mistake is raised again."""
-    cause: BaseException | None = error
-    while cause is not None:
+    causes: list[BaseException] = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    for cause in reversed(causes):  # the innermost says it in the allocator's own words
         if isinstance(cause, (torch.OutOfMemoryError, MemoryError)) or _CPU_RAN_OUT in str(cause):
-            return Stopped(True, str(cause).strip().partition("\n")[0])
-        cause = cause.__cause__
+            return Stopped(True, " ".join(str(cause).split()) or type(cause).__name__)
     if isinstance(error, TonnageError):
         return Stopped(False, error.message, error.hint)
     raise error

@@ -5,9 +5,9 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from tonnage.measure.snapshots.events import OutOfMemoryEvent
-from tonnage.measure.snapshots.reading import Snapshot, is_snapshot, read_snapshot, snapshot_of
-from tonnage.measure.snapshots.writing import snapshot_from, write_snapshot
+from tonnage.measuring.snapshots.events import OutOfMemoryEvent
+from tonnage.measuring.snapshots.reading import Snapshot, is_snapshot, read_snapshot, snapshot_of
+from tonnage.measuring.snapshots.writing import snapshot_from, write_snapshot
 
 __all__ = [
     "OutOfMemoryEvent",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tonnage.errors import BadFile
-from tonnage.measure.snapshots.events import (
+from tonnage.measuring.snapshots.events import (
     ALLOC,
     ALLOCATED,
     FREE_COMPLETED,
