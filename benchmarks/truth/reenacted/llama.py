@@ -32,6 +32,7 @@ class Config(NamedTuple):
 
 
 LLAMA_2_7B = Config()
+LLAMA_2_13B = Config(width=5120, layers=40, heads=40, inner=13824)
 
 
 class Output(NamedTuple):

@@ -66,7 +66,10 @@ BENCHMARKS = {
 def run(row: Row) -> Predicted:
     if row.id in MISPRINTED:
         raise NotRun("the published figure is a misprint: it repeats that of half the length to the digit")
-    said = sweep(row.id.split("-")[1])[row["attention"], row["batch"], row["seq_or_resolution"]]
+    name = row.id.split("-")[1]
+    if name not in BENCHMARKS:
+        raise NotRun(f"no script for {row['model_config']}")
+    said = sweep(name)[row["attention"], row["batch"], row["seq_or_resolution"]]
     if said is None:
         raise NotRun(
             "ran out of memory, as on the card"
