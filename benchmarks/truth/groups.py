@@ -124,6 +124,7 @@ GROUPS = {
             "optimum_benchmark_llama2",
             median=0.015,
             worst=0.04,
+            quick=("ob-7b-eager-B1-forward-alloc", "ob-7b-eager-B1-forward-res", "ob-7b-sdpa-B16-forward-alloc"),
         ),
         Group(
             "t4_amp_training",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import tonnage
-from benchmarks.truth.models.loading import default_dtype
+from benchmarks.truth.reenacted.loading import default_dtype
 from benchmarks.truth.rows import NotRun, Predicted, Row, predicted
 from tonnage.workload.libraries import load
 

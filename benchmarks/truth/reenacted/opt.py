@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.truth.models import masks
+from benchmarks.truth.reenacted import masks
 
 
 class Config(NamedTuple):

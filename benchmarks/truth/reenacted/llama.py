@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.truth.models import masks
+from benchmarks.truth.reenacted import masks
 
 Cache = tuple[tuple[Tensor, Tensor], ...]
 
@@ -32,6 +32,7 @@ class Config(NamedTuple):
 
 
 LLAMA_2_7B = Config()
+LLAMA_2_13B = Config(width=5120, layers=40, heads=40, inner=13824)
 
 
 class Output(NamedTuple):
