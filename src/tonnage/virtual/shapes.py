@@ -111,7 +111,7 @@ def _of_two(first: Tensor, second: Any, **kwargs: Any) -> Any:
         return NotImplemented
     if not isinstance(second, Tensor):
         return _activation(first)
-    if first.numel() and first.shape == second.shape and first.is_contiguous() and second.is_contiguous():
+    if first.shape == second.shape and second.is_contiguous() and first.stride() == _strides(first.shape):
         return _like(first, first.dtype)
     alike = first.shape == second.shape and first.stride() == second.stride()
     if _keeps_its_layout(first) and (alike or min(first.shape, default=0) > 1):
