@@ -8,9 +8,10 @@ that of a batch of 512. litgpt prints max_memory_allocated() / 1e9.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,10 @@ class Config:
     rank: int = 32
     everywhere: bool = False
     """LoRA on queries and values alone, or on every projection."""
+    quantized: bool = False
+
+    def linear(self, into: int, out: int, *, bias: bool) -> nn.Module:
+        return Linear4bit(into, out, bias=bias) if self.quantized else nn.Linear(into, out, bias=bias)
 
     @property
     def head_size(self) -> int:
@@ -96,6 +101,20 @@ CONFIGS = {
         rank=8,
         everywhere=True,
     ),
+    "gemma-7b": llama(**GEMMA, width=3072, layers=28, heads=16, head=256, mlp=24_576, rank=8, everywhere=True),
+    "gemma2-9b": llama(
+        **GEMMA,
+        torch="2.4.0",
+        width=3584,
+        layers=42,
+        heads=16,
+        groups=8,
+        head=256,
+        mlp=14_336,
+        gemma2=True,
+        rank=8,
+        everywhere=True,
+    ),
     "llama-2-7b": llama(vocabulary=32_000, layers=32, mlp=11_008),
     "llama-3-8b": LLAMA3_8B,
     "llama-3.1-8b": LLAMA3_8B,
@@ -120,11 +139,66 @@ CONFIGS = {
 }
 
 
-class LoRALinear(nn.Module):
-    def __init__(self, into: int, out: int, *, bias: bool, rank: int) -> None:
+class Linear4bit(nn.Module):
+    """bitsandbytes 0.42's, as Fabric puts it in place of every nn.Linear: nf4 without double quantisation.
+
+    Fabric quantises what it has cast to fp16 (plugins/precision/bitsandbytes.py, _Linear4bit.quantize), so a weight is
+    read back as fp16 and then cast.
+    """
+
+    data: torch.Tensor
+    absmax: torch.Tensor
+
+    def __init__(self, into: int, out: int, *, bias: bool) -> None:
         super().__init__()
-        self.linear = nn.Linear(into, out, bias=bias)
-        self.rank = rank
+        weight = nn.Linear(into, out, bias=False).weight
+        self.shape = weight.shape
+        self.register_buffer("data", torch.zeros(weight.numel() // 2, 1, dtype=torch.uint8))
+        self.register_buffer("absmax", torch.zeros(weight.numel() // 64, dtype=torch.float32))
+        self.register_buffer("code", torch.zeros(16, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(out)) if bias else None
+
+    def dequantized(self) -> torch.Tensor:
+        return torch.empty(self.shape, dtype=torch.float16, device="cuda").to(BF16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return MatMul4Bit.apply(x, self)
+
+
+class MatMul4Bit(torch.autograd.Function):
+    """bitsandbytes/autograd/_functions.py. The input is kept as an attribute, and so until the graph is let go."""
+
+    @staticmethod
+    def forward(ctx, x, layer):  # type: ignore[no-untyped-def]
+        output = F.linear(x, layer.dequantized(), layer.bias)
+        ctx.layer = layer
+        ctx.kept = x if ctx.needs_input_grad[0] else None
+        return output
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        return torch.matmul(grad, ctx.layer.dequantized()), None
+
+
+class PagedAdamW(torch.optim.Optimizer):
+    """bitsandbytes' PagedAdamW: states of 100,000 elements and more are in memory that the host and the card share."""
+
+    def __init__(self, params: Iterable[nn.Parameter]) -> None:
+        super().__init__(params, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for p in self.param_groups[0]["params"]:
+            if p.grad is not None and p.numel() < 100_000 and not self.state[p]:
+                self.state[p]["state1"] = torch.zeros_like(p, dtype=torch.float32)
+                self.state[p]["state2"] = torch.zeros_like(p, dtype=torch.float32)
+
+
+class LoRALinear(nn.Module):
+    def __init__(self, config: Config, into: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.linear = config.linear(into, out, bias=bias)
+        self.rank = rank = config.rank if config.everywhere else 0
         if rank:
             self.lora_A = nn.Parameter(torch.empty(rank, into))
             self.lora_B = nn.Parameter(torch.empty(out, rank))
@@ -147,7 +221,7 @@ class LoRAQKVLinear(nn.Module):
         query, group = config.head_size * config.heads, config.head_size * config.query_groups
         self.out = query + 2 * group
         self.shapes = [query, group, group] if config.everywhere else [query, group]
-        self.linear = nn.Linear(config.width, self.out, bias=config.bias)
+        self.linear = config.linear(config.width, self.out, bias=config.bias)
         if self.rank:
             self.lora_A = nn.Parameter(torch.empty(config.rank * len(self.shapes), config.width))
             self.lora_B = nn.Parameter(torch.empty(sum(self.shapes), config.rank))
@@ -211,8 +285,7 @@ class Attention(nn.Module):
         self.config = config
         self.sliding = config.gemma2 and index % 2 == 0
         self.attn = LoRAQKVLinear(config)
-        rank = config.rank if config.everywhere else 0
-        self.proj = LoRALinear(config.head_size * config.heads, config.width, bias=config.bias, rank=rank)
+        self.proj = LoRALinear(config, config.head_size * config.heads, config.width, bias=config.bias)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         config = self.config
@@ -264,11 +337,10 @@ class Mlp(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        rank = config.rank if config.everywhere else 0
-        self.fc_1 = LoRALinear(config.width, config.hidden, bias=config.bias, rank=rank)
+        self.fc_1 = LoRALinear(config, config.width, config.hidden, bias=config.bias)
         if config.mlp_class != "GptNeoxMLP":
-            self.fc_2 = LoRALinear(config.width, config.hidden, bias=config.bias, rank=rank)
-        self.proj = LoRALinear(config.hidden, config.width, bias=config.bias, rank=rank)
+            self.fc_2 = LoRALinear(config, config.width, config.hidden, bias=config.bias)
+        self.proj = LoRALinear(config, config.hidden, config.width, bias=config.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.config.mlp_class == "GptNeoxMLP":
@@ -312,8 +384,7 @@ class GPT(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        rank = config.rank if config.everywhere else 0
-        self.lm_head = LoRALinear(config.width, config.vocabulary, bias=config.head_bias, rank=rank)
+        self.lm_head = LoRALinear(config, config.width, config.vocabulary, bias=config.head_bias)
         self.wte = nn.Embedding(config.vocabulary, config.width)
         self.h = nn.ModuleList(Block(config, index) for index in range(config.layers))
         self.ln_f = norm(config)
@@ -391,7 +462,7 @@ def finetune(gpu: tonnage.VirtualGpu, config: Config, size: int, *, lora: bool) 
         for name, parameter in model.named_parameters():
             parameter.requires_grad = "lora_" in name
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=2e-4)
+    optimizer = PagedAdamW(trainable) if config.quantized else torch.optim.AdamW(trainable, lr=2e-4)
     model.set_rope()
     validate(model, size)
     for _ in range(3):
@@ -420,12 +491,14 @@ NOT_RUN = dict.fromkeys(("litgpt-llama-3.2-1b-full", "litgpt-llama-3.2-3b-full",
 def run(row: Row) -> Predicted:
     if row.id in NOT_RUN:
         raise NotRun(NOT_RUN[row.id])
+    if row["parallelism"] != "single GPU":
+        raise NotRun("sharded over several GPUs: the virtual GPU is one card")
     name, _, kind = row.id.removeprefix("litgpt-").rpartition("-")
-    if kind not in ("lora", "full") or row["parallelism"] != "single GPU":
-        raise NotRun("neither LoRA nor a full finetune in bf16 on one card")
     config = CONFIGS[name]
     if kind == "full":
-        config = Config(**{**vars(config), "rank": 0})
+        config = replace(config, rank=0)
+    if kind == "qlora":
+        config = replace(config, quantized=True, rank=16 if name.startswith("gemma") else config.rank)
     with tonnage.virtual_gpu("A10G", torch_version=config.torch) as gpu:
-        finetune(gpu, config, row["batch"], lora=kind == "lora")
+        finetune(gpu, config, row["batch"], lora=kind != "full")
         return predicted(gpu, allocated=torch.cuda.max_memory_allocated())
