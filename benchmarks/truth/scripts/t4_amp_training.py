@@ -102,7 +102,7 @@ def session() -> dict[tuple[str, int, int], Predicted]:
             with clean():
                 peaks["resnet50", batch, 224] = peak(image_step(gpu, batch))
     said = predicted(gpu)
-    outside = gpu.context_bytes()
+    outside = gpu.context_bytes() + gpu.libraries_bytes()
     return {size: replace(said, figures={**p, "process": p["reserved"] + outside}) for size, p in peaks.items()}
 
 

@@ -15,7 +15,7 @@ from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK, BadOption
 @click.argument("predicted")
 @click.argument("measured")
 @click.option(
-    "--tolerance", metavar="SHARE", help="How far off the peak may be, such as 2%; the default for a measured."
+    "--tolerance", metavar="SHARE", help="How far off the peak may be; by default 2% of a measurement, or anything."
 )
 @click.option("--events", type=click.IntRange(min=0), default=8, show_default=True, help="Differences to name.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all of it as JSON; - for stdout, without the page.")

@@ -36,7 +36,7 @@ DEFAULT_CARD = "A100-SXM4-80GB"
 """Whose kernels are chosen where no card was named; the card that most published figures are of."""
 
 LIBRARIES = NotCounted(
-    "kernels and libraries that CUDA loads at first use",
+    "kernels and libraries that CUDA loads at first use, but for what is typical of cuBLAS and cuDNN",
     "outside PyTorch's memory, commonly 50 to 300 MiB of nvidia-smi's figure; the high end of its range allows for it",
 )
 

@@ -62,7 +62,7 @@ def _add_bridge(table: Table, report: Report) -> None:
     if report.environment.device_type == "cuda":
         _add(table, "+ cached", peak.cached_bytes, peak.reserved_known)
         _add(table, "= reserved", peak.reserved_bytes, peak.reserved_known, style="bold")
-        _add(table, "+ CUDA context", peak.context_bytes, peak.process_known)
+        _add(table, "+ context, libraries", peak.context_bytes, peak.process_known)
     else:  # a CPU's allocator keeps nothing
         _add(table, "+ Python and code", peak.process_bytes - peak.allocated_bytes, peak.process_known)
     _add(table, "= process", peak.process_bytes, peak.process_known, style="bold")

@@ -77,7 +77,7 @@ def test_the_printed_table_adds_up(report, width):
     assert categories
     assert sum(printed[label] for label in categories) == printed["= allocated"]
     assert printed["= allocated"] + printed["+ cached"] == printed["= reserved"]
-    assert printed["= reserved"] + printed["+ CUDA context"] == printed["= process"]
+    assert printed["= reserved"] + printed["+ context, libraries"] == printed["= process"]
     if report.verdict is not None:
         needed = printed.get("least it runs in", printed["= process"])
         assert printed["card offers"] - needed == printed["headroom"]
