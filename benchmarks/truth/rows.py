@@ -64,12 +64,17 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Predicted:
-    """Bytes by tier, whose rules were followed on which card, and what the recording said was missing or assumed."""
+    """Bytes by tier, whose rules were followed on which card, and what the recording said was missing or assumed.
+
+    Where a row is no number of bytes, `answer` is what the virtual GPU says, and `right` whether the row says so too.
+    """
 
     figures: dict[str, int]
     card: str
     torch: str
     flags: list[str] = field(default_factory=list)
+    answer: str = ""
+    right: bool | None = None
 
 
 def predicted(gpu: VirtualGpu, **figures: int) -> Predicted:
