@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]  # so that it runs as a file, and 
 
 import torch  # noqa: E402
 
-from benchmarks.truth.cases import Case, all_cases  # noqa: E402
-from benchmarks.truth.kept import (  # noqa: E402
+from benchmarks.truth.recorded.cases import Case, all_cases  # noqa: E402
+from benchmarks.truth.recorded.kept import (  # noqa: E402
     CARD,
     END,
     default_folder,

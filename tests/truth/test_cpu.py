@@ -91,6 +91,15 @@ def ids(*shape):
     return torch.randint(0, 50, shape)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Kernels this small gain nothing by a second thread, and lose twenty seconds where other work has its core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 MODELS = {
     "bert": (config("Bert", **SMALL, intermediate_size=128), TOKENS, None),
     "gpt2": (config("GPT2", **GPT2), TOKENS, None),

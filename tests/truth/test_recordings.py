@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import tonnage
-from benchmarks.truth import kept, record
-from benchmarks.truth.cases import Case, all_cases
+from benchmarks.truth import record
+from benchmarks.truth.recorded import held, kept
+from benchmarks.truth.recorded.cases import Case, all_cases
 from tests.virtual_history import HistoryOfVirtualCard
 from tonnage.measuring import cuda, nvml
 
@@ -32,7 +33,7 @@ def ids(value: Path | str) -> str:
 @pytest.mark.parametrize(("folder", "name"), RECORDED, ids=ids)
 def test_the_allocator_gives_the_card_s_figures(folder, name):
     case = kept.load(kept.file_of(folder, name))
-    assert kept.wrong_figures(kept.history(case, kept.load_card(folder))) == []
+    assert held.wrong_figures(kept.history(case, kept.load_card(folder))) == []
 
 
 @pytest.mark.parametrize(("folder", "name"), RECORDED, ids=ids)
@@ -41,7 +42,7 @@ def test_the_virtual_gpu_does_what_the_card_did(folder, name):
     if case.error:
         pytest.skip(f"it raised on the card: {case.error.splitlines()[-1]}")
     measured = kept.history(case, card).recording
-    difference = kept.first_difference(measured, kept.predicted(all_cases()[name], card))
+    difference = held.first_difference(measured, held.predicted(all_cases()[name], card))
     reason = kept.known_differences(folder).get(name)
     assert bool(difference) == bool(reason), difference or f"{name} is known to differ ({reason}) and does not"
 
@@ -183,13 +184,13 @@ def test_no_case_begins_after_the_time(monkeypatch, tmp_path):
 
 
 def test_the_command_records_into_a_folder_named_after_the_card(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(kept, "__file__", str(tmp_path / "benchmarks" / "truth" / "kept.py"))
+    monkeypatch.setattr(kept, "TRUTH", tmp_path)
     with tonnage.virtual_gpu(STANDS_IN, torch_version="2.13.0") as gpu:
         monkeypatch.setattr(nvml, "process_bytes", lambda uuid: None)
         HistoryOfVirtualCard(gpu, monkeypatch)
         assert record.main(["--match", "^allocate_51[23]$"]) == 0
     version = torch.__version__.partition("+")[0]
-    folder = tmp_path / "tests" / "truth" / f"tesla-t4-torch{version}"
+    folder = tmp_path / f"tesla-t4-torch{version}"
     assert kept.folders(folder.parent) == [folder]
     assert kept.names(folder) == ["allocate_512", "allocate_513"]
     assert "2 of 2 cases" in capsys.readouterr().out

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.truth.reenacted.rotary import rotated
+
 
 class Config(NamedTuple):
     """The sizes of pythia-410m."""
@@ -45,18 +47,6 @@ class RotaryEmbedding(nn.Module):
         both = torch.cat((angles, angles), dim=-1)
         self.register_buffer("cos_cached", both.cos())
         self.register_buffer("sin_cached", both.sin())
-
-
-def rotate_half(x: Tensor) -> Tensor:
-    first, second = x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]
-    return torch.cat((-second, first), dim=-1)
-
-
-def rotated(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    cos, sin = cos[positions].unsqueeze(1), sin[positions].unsqueeze(1)
-    query = (query * cos) + (rotate_half(query) * sin)
-    key = (key * cos) + (rotate_half(key) * sin)
-    return query, key
 
 
 class Attention(nn.Module):

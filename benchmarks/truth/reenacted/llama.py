@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.truth.reenacted import masks
+from benchmarks.truth.reenacted.rotary import rotated
 
 Cache = tuple[tuple[Tensor, Tensor], ...]
 
@@ -67,16 +68,6 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("sin_cached", both.sin().to(dtype))
 
 
-def rotate_half(x: Tensor) -> Tensor:
-    first, second = x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]
-    return torch.cat((-second, first), dim=-1)
-
-
-def rotated(query: Tensor, key: Tensor, table: RotaryEmbedding, positions: Tensor) -> tuple[Tensor, Tensor]:
-    cos, sin = table.cos_cached[positions].unsqueeze(1), table.sin_cached[positions].unsqueeze(1)
-    return (query * cos) + (rotate_half(query) * sin), (key * cos) + (rotate_half(key) * sin)
-
-
 class Attention(nn.Module):
     """`kind`: "eager", "flash_attention_2" (the package's own kernel), or "sdpa" as BetterTransformer calls it."""
 
@@ -95,7 +86,7 @@ class Attention(nn.Module):
         batch, length, width = x.shape
         query, key, value = self.q_proj(x), self.k_proj(x), self.v_proj(x)
         query, key, value = (t.view(batch, length, self.heads, -1).transpose(1, 2) for t in (query, key, value))
-        query, key = rotated(query, key, self.rotary_emb, positions)
+        query, key = rotated(query, key, self.rotary_emb.cos_cached, self.rotary_emb.sin_cached, positions)
         if past is not None:
             key = torch.cat([past[0], key], dim=2)
             value = torch.cat([past[1], value], dim=2)

@@ -8,8 +8,8 @@ that of a batch of 512. litgpt prints max_memory_allocated() / 1e9.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tonnage
+from benchmarks.truth.reenacted.loading import default_dtype
 from benchmarks.truth.rows import NotRun, Predicted, Row, predicted
 
 LENGTH, CHUNK, DROPOUT = 512, 128, 0.05
@@ -411,15 +412,9 @@ class GPT(nn.Module):
         return torch.tanh(x / 30.0) * 30.0 if self.config.gemma2 else x  # chunks were not soft-capped (2b195c7)
 
 
-@contextmanager
-def half_precision() -> Iterator[None]:
+def half_precision() -> AbstractContextManager[None]:
     """Fabric's "bf16-true": what is made inside is bf16 by default."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(BF16)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    return default_dtype(BF16)
 
 
 def through_fabric(model: GPT, ids: torch.Tensor, *, chunk: int) -> torch.Tensor | list[torch.Tensor]:

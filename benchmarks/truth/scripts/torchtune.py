@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tonnage
+from benchmarks.truth.reenacted.loading import default_dtype
 from benchmarks.truth.rows import NotRun, Predicted, Row, predicted
 
 BF16 = torch.bfloat16
@@ -272,13 +273,8 @@ def setup_model(config: Config, *, cloned: bool = False) -> Decoder:
 
     A quantised weight is replaced: what comes is moved to the card first and quantised there.
     """
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(BF16)
-    try:
-        with torch.device("cuda"):
-            model = Decoder(config, cloned=cloned)
-    finally:
-        torch.set_default_dtype(default)
+    with default_dtype(BF16), torch.device("cuda"):
+        model = Decoder(config, cloned=cloned)
     for module in model.modules():
         if isinstance(module, LoRALinear) and config.quantized:
             module.weight = NF4(torch.empty(module.weight.shape, dtype=BF16).to("cuda"))

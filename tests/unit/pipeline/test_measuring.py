@@ -125,7 +125,15 @@ def test_a_run_that_ran_out_shows_how_far_it_got(file):
     assert measured.report.memory.peak.allocated_bytes == BEFORE + INPUT + OUTPUT
 
 
-def test_ctrl_c_ends_the_child_and_keeps_what_is_complete(file):
+@pytest.fixture
+def heeding_ctrl_c():
+    """A shell starts what runs in its background deaf to Ctrl-C, and so without Python's handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_child_and_keeps_what_is_complete(file, heeding_ctrl_c):
     children = []
     real = subprocess.Popen
 

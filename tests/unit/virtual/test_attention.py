@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tonnage
-from tonnage.virtual.kernels.attention_buffers import efficient_tile, efficient_workspace, flash_splits
+from tonnage.virtual.kernels.attention.buffers import efficient_tile, efficient_workspace, flash_splits
 
 MiB = 2**20
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32

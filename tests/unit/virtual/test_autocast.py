@@ -27,7 +27,7 @@ def listed(macro: str) -> set[str]:
 
 
 ELSEWHERE = {"scaled_dot_product_attention"}
-"""Cast in kernels/attention.py, where the backend is chosen."""
+"""Cast in kernels/attention, where the backend is chosen."""
 
 
 @pytest.mark.skipif(not torch.__version__.startswith("2.13"), reason="the lists are those of 2.13")

@@ -13,9 +13,9 @@ from torch import nn
 from tonnage.errors import CannotRecord
 from tonnage.ledger import Category
 from tonnage.virtual import virtual_cpu, virtual_gpu
-from tonnage.virtual.kernels import cpu as habits
-from tonnage.virtual.kernels.attention import Call
-from tonnage.virtual.kernels.cpu_lstm import workspace_bytes
+from tonnage.virtual.kernels.attention.call import Call
+from tonnage.virtual.kernels.cpu import attention, autocast
+from tonnage.virtual.kernels.cpu.recurrent import workspace_bytes
 
 aten = torch.ops.aten
 
@@ -165,7 +165,7 @@ def test_the_backend_is_the_one_that_pytorch_chooses(shape, mask, dtype, dropout
     given = None if MASKS[mask] is None else torch.zeros(MASKS[mask], dtype=dtype)
     gqa = shape == "groups"
     chosen = torch._fused_sdp_choice(*tensors, given, dropout, False, enable_gqa=gqa)
-    assert habits.takes_flash(Call(*tensors, given, dropout, False, gqa)) == (chosen == FLASH)
+    assert attention.takes_flash(Call(*tensors, given, dropout, False, gqa)) == (chosen == FLASH)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -180,7 +180,7 @@ def test_attention_of_the_cpu_is_one_kernel(causal):
 
 # Autocast -------------------------------------------------------------------------------------------------------------
 
-LISTS = {"lower": habits._LOWER, "fp32": habits._FULL, "widest": habits._WIDEST}
+LISTS = {"lower": autocast.LOWER, "fp32": autocast.FULL, "widest": autocast.WIDEST}
 
 
 def test_the_lists_are_those_that_pytorch_registers():

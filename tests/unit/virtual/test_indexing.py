@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import tonnage
-from tonnage.virtual.kernels import cub
+from tonnage.virtual.kernels.sorting import cub
 
 kept: list[object] = []
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tonnage
-from tonnage.virtual.kernels import cub
+from tonnage.virtual.kernels.sorting import cub
 
 A100, H100, T4 = (8, 0), (9, 0), (7, 5)
 

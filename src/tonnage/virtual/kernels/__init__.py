@@ -1,4 +1,4 @@
-"""CUDA's habits, one file for each family of kernels.
+"""CUDA's habits, one file or folder for each family of kernels; the CPU's are in `cpu`.
 
 LAYER: kernels in front of autograd, by operator name. SCRATCH: the bytes that a kernel takes from the caching allocator
 for itself, after its outputs and for the length of the call, as a function of the card and the operator's arguments; a
@@ -16,9 +16,7 @@ from tonnage.virtual.habits import Habits
 from tonnage.virtual.kernels import (
     activation,
     attention,
-    attention_buffers,
     autocast,
-    choosing,
     ctc,
     cudnn,
     dropout,
@@ -33,7 +31,6 @@ from tonnage.virtual.kernels import (
     reduction,
     softmax,
     sorting,
-    transformer,
 )
 from tonnage.virtual.storages import Place
 
@@ -48,12 +45,10 @@ LAYER: dict[str, Any] = {
     **indexing.LAYER,
     **linear.LAYER,
     **lists.LAYER,
-    **transformer.LAYER,
 }
 EARLY = {
     **activation.EARLY,
-    **attention_buffers.EARLY,
-    **choosing.EARLY,
+    **attention.EARLY,
     **ctc.EARLY,
     **cudnn.EARLY,
     **embedding.EARLY,
@@ -61,10 +56,10 @@ EARLY = {
     **indexing.EARLY,
     **loss.EARLY,
     **norm.EARLY,
+    **sorting.EARLY,
 }
 SCRATCH = {
-    **attention_buffers.SCRATCH,
-    **choosing.SCRATCH,
+    **attention.SCRATCH,
     **ctc.SCRATCH,
     **cudnn.SCRATCH,
     **embedding.SCRATCH,
@@ -77,7 +72,7 @@ SCRATCH = {
     **softmax.SCRATCH,
     **sorting.SCRATCH,
 }
-HOST_OUTPUTS = attention_buffers.HOST_OUTPUTS
+HOST_OUTPUTS = attention.HOST_OUTPUTS
 META = norm.META
 SHAPES = {**ctc.SHAPES, **cudnn.SHAPES, **loss.SHAPES, **norm.SHAPES}
 CUDA = Habits(Place.CARD.value, "AutocastIPU", LAYER, EARLY, SCRATCH, HOST_OUTPUTS, SHAPES, loss.TAKEN_APART)

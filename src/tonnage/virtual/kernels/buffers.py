@@ -1,8 +1,10 @@
-"""Sequences of buffers: sizes that are taken, and negative ones that are given back."""
+"""Buffers that kernels of many families take: sizes in order, and negative ones that are given back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+
+from torch import Tensor
 
 
 def and_returned(taken: Iterable[int]) -> Iterator[int]:
@@ -19,3 +21,10 @@ def and_returned(taken: Iterable[int]) -> Iterator[int]:
             held.append(size)
         yield size
     yield from (-size for size in reversed(held))
+
+
+def dense_copies(*tensors: Tensor) -> Iterator[int]:
+    """Bytes of what a kernel copies because it cannot read it as it lies."""
+    for tensor in tensors:
+        if tensor.is_meta and not tensor.is_contiguous():
+            yield tensor.numel() * tensor.element_size()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tonnage.virtual.kernels import cub
+from tonnage.virtual.kernels.buffers import dense_copies
+from tonnage.virtual.kernels.sorting import cub
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -70,8 +71,7 @@ def _sorts(args: Any) -> bool:
 
 def _before(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     grad, indices, vocabulary, padding, scale_by_frequency = args
-    if grad.is_meta and not grad.is_contiguous():
-        yield grad.numel() * grad.element_size()
+    yield from dense_copies(grad)
     if _sorts(args):
         size = indices.element_size()
         bits = cub.bits_of(vocabulary if padding >= 0 else vocabulary - 1 - padding)

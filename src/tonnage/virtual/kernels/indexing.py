@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tonnage.virtual.kernels import cub
+from tonnage.virtual.kernels.buffers import dense_copies
+from tonnage.virtual.kernels.sorting import cub
 from tonnage.virtual.layer import behind, dataless
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def _sorted_put(
 ) -> Iterator[int]:
     """What is held while sorted indices are gone through; checks of their range are left out, of single elements."""
     places = [place for place, index in enumerate(indices) if index is not None]
-    if not target.is_contiguous():
-        yield target.numel() * target.element_size()
+    yield from dense_copies(target)
     shape = torch.broadcast_shapes(*(index.shape for index in indices if index is not None))
     count = prod(shape)
     yield from _linear_index(count, len(places))
@@ -75,8 +75,7 @@ def _masked_scatter(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     yield elements * INDEX
     if mask.numel() != elements or not mask.is_contiguous():
         yield elements
-    if not source.is_contiguous():
-        yield source.numel() * source.element_size()
+    yield from dense_copies(source)
 
 
 def _masked_scatter_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tonnage.virtual.kernels.buffers import and_returned
+from tonnage.virtual.kernels.buffers import and_returned, dense_copies
 from tonnage.virtual.kernels.reduction import Card, Job, buffers
-from tonnage.virtual.kernels.softmax import dense_copies
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu

@@ -20,19 +20,13 @@ import torch
 from torch import Tensor
 
 from tonnage.virtual.kernels import autocast
+from tonnage.virtual.kernels.buffers import dense_copies
 from tonnage.virtual.layer import active_gpu, behind, dataless
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
-
-
-def dense_copies(*tensors: Tensor) -> Iterator[int]:
-    """Bytes of what a kernel copies because it cannot read it as it lies."""
-    for tensor in tensors:
-        if tensor.is_meta and not tensor.is_contiguous():
-            yield tensor.numel() * tensor.element_size()
 
 
 def _reading_halves(name: str) -> Callable[..., Tensor]:

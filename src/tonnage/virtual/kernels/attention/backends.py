@@ -1,18 +1,18 @@
-"""Scaled-dot-product attention: which backend CUDA takes, and what it makes of the inputs.
+"""Which backend of attention CUDA takes, and what it makes of the inputs.
 
 The choice is ATen/native/transformers/cuda/sdp_utils.cpp, select_sdp_backend; what is done to the inputs first is
-transformers/attention.cpp, scaled_dot_product_attention. What the kernels take is in attention_buffers.
+transformers/attention.cpp, scaled_dot_product_attention. What the kernels take is in buffers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-from tonnage.virtual.layer import active_gpu, behind, dataless
+from tonnage.virtual.kernels.attention.call import Backend, Call, additive, composite, math
+from tonnage.virtual.layer import active_gpu
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -25,52 +25,6 @@ HALVES = (torch.float16, torch.bfloat16)
 FLASH_HEAD_MULTIPLE = 8
 MASK_MULTIPLE = 8
 """The mem-efficient kernel wants mask rows of this many elements (attention.cpp, preprocess_mask)."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of scaled_dot_product_attention."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    mask: Tensor | None
-    dropout: float
-    causal: bool
-    gqa: bool
-
-    @property
-    def needs_grad(self) -> bool:
-        return torch.is_grad_enabled() and any(t.requires_grad for t in (self.query, self.key, self.value))
-
-    @property
-    def head_size(self) -> int:
-        return self.query.shape[-1]
-
-    @property
-    def plain(self) -> bool:
-        """Four-dimensional, of one type and batch size, with something in it."""
-        tensors = (self.query, self.key, self.value)
-        return (
-            all(t.dim() == 4 and t.dtype == self.query.dtype and t.shape[0] == len(self.query) for t in tensors)
-            and self.query.shape[-2] > 0
-            and self.key.shape[-2] > 0
-        )
-
-    def last_dims_contiguous(self, *, head_of_one: bool) -> bool:
-        """check_last_dim_stride_equals_1_dense; some backends do not mind the stride of a head of one element."""
-        strides_fit = all(t.stride(-1) == 1 for t in (self.query, self.key, self.value))
-        mask_fits = self.mask is None or (self.mask.dim() > 0 and self.mask.stride(-1) == 1)
-        return (strides_fit or (head_of_one and self.head_size == 1)) and mask_fits
-
-    def heads_fit(self, *, values_alike: bool = True) -> bool:
-        """Equal numbers of heads or, if asked for, queries in whole groups (check_grouped_query_attention)."""
-        query, key, value = (t.shape[1] for t in (self.query, self.key, self.value))
-        if not self.gqa:
-            return query == key == value
-        if 0 in (key, value) or (values_alike and key != value):
-            return False
-        return query % key == 0 and (values_alike or query % value == 0)
 
 
 def takes_flash(call: Call, capability: tuple[int, int]) -> bool:
@@ -134,17 +88,9 @@ def takes_cudnn(call: Call, rules: Rules) -> bool:
         and key.shape[-2] > 1
         and not (query.shape[-2] == 1 and call.dropout > 0)
         and not (rules.cudnn_drops_by_sixteenths and call.dropout * 16 % 1)
-        and (call.mask is None or _cudnn_takes_mask(call, call.mask))
+        and call.mask_fits
         and not deterministic
     )
-
-
-def _cudnn_takes_mask(call: Call, mask: Tensor) -> bool:
-    """check_attn_mask_shape of sdp_utils_cpp.h: two- or four-dimensional, broadcastable, without a gradient."""
-    whole = (*call.query.shape[:3], call.key.shape[2])
-    if mask.requires_grad or mask.dim() not in (2, 4):
-        return False
-    return all(size in (1, full) for size, full in zip(mask.shape, whole[-mask.dim() :], strict=True))
 
 
 def choose(gpu: VirtualGpu, call: Call) -> str:
@@ -178,33 +124,6 @@ _NAMES = {0: "math", 1: "flash", 2: "efficient", 3: "cudnn"}
 _DEFAULT = ["flash", "efficient", "math", "cudnn"]
 
 
-def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """The composite operator as CUDA runs it."""
-    gpu = active_gpu()
-    cast = gpu.autocast.lower
-    query, key, value, attn_mask = cast(query), cast(key), cast(value), cast(attn_mask)
-    if not dataless(query):
-        with behind():
-            out: Tensor = aten.scaled_dot_product_attention.default(
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-        return out
-    call = Call(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
-    backend = choose(gpu, call)
-    with gpu.autocast.off():
-        return _BACKENDS[backend](call, scale)
-
-
 def _scale(call: Call, scale: float | None) -> float:
     return scale if scale is not None else float(call.head_size) ** -0.5
 
@@ -233,31 +152,7 @@ def _cudnn(call: Call, scale: float | None) -> Tensor:
     return out
 
 
-def math(call: Call, scale: float | None) -> Tensor:
-    out: Tensor = aten._scaled_dot_product_attention_math.default(
-        call.query,
-        call.key,
-        call.value,
-        additive(call),
-        call.dropout,
-        call.causal,
-        None,
-        scale=scale,
-        enable_gqa=call.gqa,
-    )[0]
-    return out
-
-
-_BACKENDS = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": math}
-
-
-def additive(call: Call) -> Tensor | None:
-    """The mask as numbers to add (attention.cpp, convert_boolean_attn_mask): a bool one is written out."""
-    mask = call.mask
-    if mask is None or mask.dtype is not torch.bool:
-        return mask
-    hidden = torch.scalar_tensor(float("-inf"), dtype=call.query.dtype, device=mask.device)
-    return torch.where(mask, 0.0, hidden)
+_BACKENDS: dict[str, Backend] = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": math}
 
 
 def _bias(call: Call) -> Tensor | None:
@@ -275,4 +170,4 @@ def _bias(call: Call) -> Tensor | None:
     return mask.expand(batch, heads, rows, call.key.shape[-2])
 
 
-LAYER = {"scaled_dot_product_attention": scaled_dot_product_attention}
+LAYER = {"scaled_dot_product_attention": composite(lambda call: _BACKENDS[choose(active_gpu(), call)])}

@@ -29,7 +29,7 @@ class Case:
 
 def all_cases() -> dict[str, Case]:
     """Every case by its name, in the order in which they are recorded."""
-    from benchmarks.truth import models, probes
+    from benchmarks.truth.recorded import models, probes
 
     cases: Iterator[Case] = (case for module in (probes, models) for case in module.cases())
     found: dict[str, Case] = {}

@@ -1,11 +1,11 @@
-"""LSTM on the CPU: oneDNN runs a layer and direction at a time, and keeps a workspace for backward.
+"""Recurrent layers on the CPU: oneDNN runs an LSTM a layer and direction at a time, with a workspace for backward.
 
 ATen/native/RNN.cpp, use_mkldnn, takes it for fp32; ATen/native/mkldnn/RNN.cpp, mkldnn_rnn, is what is run here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,24 +19,13 @@ _LSTM = 2
 _PAGE, _LINE, _ALIASING = 4096, 64, 256
 
 
-def lstm(
-    input: Tensor,
-    hx: Sequence[Tensor],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> Any:
-    arguments = (input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
-    if not _takes_onednn(input, hx, params):
-        if dataless(input) and input.dtype is not torch.float32:
-            active().not_counted("oneDNN's LSTM", "run step by step, where oneDNN may take a layer in this type whole")
-        with behind():
-            return aten.lstm.input(*arguments)
-    return _layers(*arguments)
+def lstm(input: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], *options: Any) -> Any:
+    if _takes_onednn(input, hx, params):
+        return _layers(input, hx, params, *options)
+    if dataless(input) and input.dtype is not torch.float32:
+        active().not_counted("oneDNN's LSTM", "run step by step, where oneDNN may take a layer in this type whole")
+    with behind():
+        return aten.lstm.input(input, hx, params, *options)
 
 
 def _takes_onednn(input: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor]) -> bool:
@@ -118,3 +107,30 @@ def _leading(dim: int) -> int:
     line = _LINE // 4
     padded = -(-dim // line) * line
     return padded + line if padded % _ALIASING == 0 else padded
+
+
+def _recurrent(name: str) -> Callable[..., Any]:
+    """The layer with the input of each step multiplied by itself, and a line that says so.
+
+    ATen/native/RNN.cpp, FullLayer: on a CPU the inputs of all steps are multiplied at once.
+    """
+    op = getattr(aten, name).input
+
+    def kernel(*args: Any) -> Any:
+        if dataless(args[0]):
+            reason = "the products of its inputs are made step by step, where the CPU makes those of all steps at once"
+            active().not_counted(f"the CPU's {name.upper().replace('_', ' ')}", reason)
+        with behind():
+            return op(*args)
+
+    return kernel
+
+
+LAYER = {
+    "lstm.input": lstm,
+    **{f"{name}.input": _recurrent(name) for name in ("gru", "rnn_tanh", "rnn_relu")},
+}
+SHAPES: dict[Any, Callable[..., Any]] = {
+    aten.mkldnn_rnn_layer.default: one_layer,
+    aten.mkldnn_rnn_layer_backward.default: one_layer_backward,
+}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.truth.cases import Case, Mark
+from benchmarks.truth.recorded.cases import Case, Mark
 from tonnage.workload.libraries import load
 
 STEPS = 3

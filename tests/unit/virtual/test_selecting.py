@@ -9,7 +9,7 @@ import torch
 
 import tonnage
 from tonnage.virtual.gpu import VirtualGpu
-from tonnage.virtual.kernels import cub
+from tonnage.virtual.kernels.sorting import cub
 
 
 @pytest.fixture

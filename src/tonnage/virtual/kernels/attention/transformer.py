@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tonnage.virtual.kernels.attention import Call, choose
+from tonnage.virtual.kernels.attention.backends import choose
+from tonnage.virtual.kernels.attention.call import Call
 from tonnage.virtual.layer import active_gpu
 
 aten = torch.ops.aten

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tonnage.virtual.kernels.attention import HALVES
+from tonnage.virtual.kernels.attention.backends import HALVES
+from tonnage.virtual.kernels.buffers import dense_copies
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -52,16 +53,15 @@ def _flash_forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
         yield splits * batch * heads * rows * rounded * 4
 
 
-def _copy_unless_dense(tensor: Tensor) -> Iterator[int]:
+def _heads_copied(tensor: Tensor) -> Iterator[int]:
     """`.contiguous()` of a tensor whose heads were moved behind its rows."""
-    if not tensor.transpose(1, 2).is_contiguous():
-        yield tensor.numel() * tensor.element_size()
+    yield from dense_copies(tensor.transpose(1, 2))
 
 
 def _flash_backward_copies(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     """_flash_attention_backward makes the incoming gradient and the output dense before it makes dq, dk and dv."""
-    yield from _copy_unless_dense(args[0])
-    yield from _copy_unless_dense(args[4])
+    yield from _heads_copied(args[0])
+    yield from _heads_copied(args[4])
 
 
 def _flash_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
@@ -89,7 +89,7 @@ def _efficient_forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]
 
 
 def _efficient_backward_copies(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
-    yield from _copy_unless_dense(args[0])
+    yield from _heads_copied(args[0])
 
 
 def _efficient_backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""The files that a recorded card is kept in, and what a test asks of them.
+"""The files that a recorded card is kept in.
 
 A folder `<card>-torch<version>` has `card.json` (the environment) and for each case `<case>.json.gz`: what the card's
 allocator wrote down, and what torch.cuda answered at each mark. Version 1 is the first.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-import tonnage
-from benchmarks.truth.cases import Case
-from tonnage.allocator import Settings, replay
-from tonnage.ledger import Kind
+from benchmarks.truth.recorded.cases import Case
 from tonnage.measuring.card_history import CardHistory, Figures, Said, history_of
-from tonnage.recording import Environment, Recording, whole_file
+from tonnage.recording import Environment, whole_file
 
+TRUTH = Path(__file__).parents[3] / "tests" / "truth"
 VERSION = 1
 CARD = "card.json"
 SUFFIX = ".json.gz"
@@ -152,6 +150,14 @@ def folder_name(environment: Environment) -> str:
     return f"{card}-torch{environment.torch_rules}"
 
 
+def default_folder(environment: Environment) -> Path:
+    return TRUTH / folder_name(environment)
+
+
+def is_kept(folder: Path, name: str) -> bool:
+    return file_of(folder, name).exists()
+
+
 def history(kept: KeptCase, environment: Environment) -> CardHistory:
     """The case as a recording, with the card's figures beside it."""
     said = [
@@ -190,75 +196,3 @@ def _snapshot(kept: KeptCase) -> dict[str, Any]:
             for segment in kept.segments
         ],
     }
-
-
-def predicted(case: Case, environment: Environment) -> Recording:
-    """The same case on the virtual GPU, by the rules of the PyTorch that was recorded."""
-    with tonnage.virtual_gpu(
-        environment.device,
-        torch_version=environment.torch_rules,
-        total_memory=environment.total_memory,
-        alloc_conf=environment.alloc_conf,
-    ) as gpu:
-        case.run(gpu.mark)
-        gpu.mark(END)
-        recording = gpu.recording
-        end = len(recording.ledger)
-    for column in (recording.ledger.kinds, recording.ledger.arguments):
-        del column[end:]  # the end of the block frees what the case has left
-    return recording
-
-
-def wrong_figures(kept: CardHistory) -> list[str]:
-    """Where the simulated allocator, given what the card was asked for, answers something else than the card did."""
-    ledger, card = kept.recording.ledger, kept.recording.environment
-    timeline = replay(ledger, Settings.parse(card.alloc_conf), total_memory=card.total_memory)
-    wrong = []
-    for name, at in ledger.mark_positions():
-        if (answered := kept.figures.get(name)) is None:
-            continue  # the mark where the history begins is ours
-        highest = max(timeline.allocated[: at + 1]), max(timeline.reserved[: at + 1])
-        replayed = Figures(timeline.allocated[at], timeline.reserved[at], *highest)
-        wrong += [
-            f"{name}: {what} {ours:,} for {theirs:,}"
-            for what, ours, theirs in zip(Figures._fields, replayed, answered, strict=True)
-            if ours != theirs
-        ]
-    return wrong
-
-
-def told(recording: Recording) -> list[tuple[str, int | str]]:
-    """The ledger as words: what an event is, and of how many bytes or called what."""
-    return list(_told(recording))
-
-
-def _told(recording: Recording) -> Iterator[tuple[str, int | str]]:
-    ledger = recording.ledger
-    for kind, argument in ledger.events():
-        if kind is Kind.MARK:
-            yield "mark", ledger.marks[argument]
-        elif kind in (Kind.ALLOC, Kind.FREE):
-            yield kind.name.lower(), ledger.sizes[argument]
-
-
-def first_difference(measured: Recording, expected: Recording) -> str:
-    """Where the two ledgers part, in words; "" where they do not."""
-    left, right = told(measured), told(expected)
-    for index in range(max(len(left), len(right))):
-        here, there = (events[index] if index < len(events) else ("nothing", 0) for events in (left, right))
-        if here != there:
-            return f"event {index} of {len(left)}: the card did {_said(here)}, the virtual GPU {_said(there)}"
-    return ""
-
-
-def _said(event: tuple[str, int | str]) -> str:
-    what, of = event
-    return f"{what} {of:,}" if isinstance(of, int) else f"{what} {of!r}"
-
-
-def default_folder(environment: Environment) -> Path:
-    return Path(__file__).parents[2] / "tests" / "truth" / folder_name(environment)
-
-
-def is_kept(folder: Path, name: str) -> bool:
-    return file_of(folder, name).exists()
