@@ -54,8 +54,15 @@ class Row:
 
 @cache
 def rows_of(group: str) -> list[Row]:
+    """The rows of a group; what was measured twice has "-again" behind the second row's id."""
     lines = (PUBLISHED / f"{group}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Row(json.loads(line)) for line in lines]
+    rows: dict[str, Row] = {}
+    for fields in map(json.loads, lines):
+        name = fields["id"]
+        while name in rows:
+            name += "-again"
+        rows[name] = Row({**fields, "id": name})
+    return list(rows.values())
 
 
 class NotRun(Exception):
