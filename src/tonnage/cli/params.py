@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tonnage.cli.options import TRUST_REMOTE_CODE
 from tonnage.cli.output import write
 from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK, BadOption
@@ -30,7 +31,7 @@ LANGUAGES = ("en", "zh")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the page.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of checks and worksheets.")
-@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@TRUST_REMOTE_CODE
 def params(
     subject: str,
     sizes: str | None,
