@@ -77,7 +77,11 @@ def _summary(ranked: list[str], by_group: dict[str, list[Outcome]]) -> Iterator[
             if values:
                 asked = _asked(name, by_group[name])
                 yield f"| {name} | {tier} | {len(values)} | {absent} | {_statistics(values)} | {asked} |"
-        if not errors:
+        answers = [outcome.predicted.right for outcome in by_group[name] if outcome.predicted is not None]
+        if answers and not errors:
+            right = f"{sum(map(bool, answers))} of {len(answers)} answers are as published"
+            yield f"| {name} | | {len(answers)} | {absent} | {right} | | | | |"
+        elif not errors:
             yield f"| {name} | | 0 | {absent} | | | | | |"
     yield ""
 
@@ -118,17 +122,32 @@ def _coverage(outcomes: list[Outcome]) -> Iterator[str]:
 
 def _group(group: Group, outcomes: list[Outcome]) -> Iterator[str]:
     errors = errors_of(outcomes)
-    if not errors:
+    answers = [outcome for outcome in outcomes if outcome.predicted is not None and outcome.predicted.answer]
+    if not (errors or answers):
         return
     notes = _Notes()
     yield f"## {group.name}: {group.title}\n"
     yield f"    python -m benchmarks.truth --group {group.name}\n"
+    if answers:
+        yield from _answers(answers)
+        return
     yield "| row | card | tier | predicted, MiB | measured, MiB | error | published as | named before |"
     yield "|---|---|---|--:|--:|--:|---|---|"
     for error in errors:
         yield _line(error, notes)
     yield ""
     yield from notes.lines()
+
+
+def _answers(outcomes: list[Outcome]) -> Iterator[str]:
+    yield "| row | card | published | predicted | as published |"
+    yield "|---|---|---|---|---|"
+    for outcome in outcomes:
+        said = outcome.predicted
+        assert said is not None
+        published = outcome.row["notes"].replace("|", "/")
+        yield f"| {outcome.row.id} | {said.card} | {published} | {said.answer} | {'yes' if said.right else 'no'} |"
+    yield ""
 
 
 def _line(error: Error, notes: _Notes) -> str:

@@ -54,8 +54,15 @@ class Row:
 
 @cache
 def rows_of(group: str) -> list[Row]:
+    """The rows of a group; what was measured twice has "-again" behind the second row's id."""
     lines = (PUBLISHED / f"{group}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Row(json.loads(line)) for line in lines]
+    rows: dict[str, Row] = {}
+    for fields in map(json.loads, lines):
+        name = fields["id"]
+        while name in rows:
+            name += "-again"
+        rows[name] = Row({**fields, "id": name})
+    return list(rows.values())
 
 
 class NotRun(Exception):
@@ -64,12 +71,17 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Predicted:
-    """Bytes by tier, whose rules were followed on which card, and what the recording said was missing or assumed."""
+    """Bytes by tier, whose rules were followed on which card, and what the recording said was missing or assumed.
+
+    Where a row is no number of bytes, `answer` is what the virtual GPU says, and `right` whether the row says so too.
+    """
 
     figures: dict[str, int]
     card: str
     torch: str
     flags: list[str] = field(default_factory=list)
+    answer: str = ""
+    right: bool | None = None
 
 
 def predicted(gpu: VirtualGpu, **figures: int) -> Predicted:

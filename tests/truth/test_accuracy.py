@@ -32,7 +32,8 @@ def test_a_row_is_no_worse_than_it_was(row: Row) -> None:
 def test_every_row_was_run_or_says_why_not(name: str) -> None:
     for row in GROUPS[name].rows:
         outcome = LAST[row.id]
-        assert outcome.ratios or outcome.why, row.id
+        answered = outcome.predicted is not None and outcome.predicted.right is not None
+        assert outcome.ratios or answered or outcome.why, row.id
 
 
 @pytest.mark.parametrize("name", [name for name, group in GROUPS.items() if group.quick])
