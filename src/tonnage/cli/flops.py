@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tonnage.report import ComputeReport
 
 
-@click.command()
+@click.command(short_help="How much arithmetic, in which modules, and why.")
 @click.argument("subject")
 @with_options(*SIZES, MODE, PRECISION)
 @click.option("--attention", metavar=choices(ATTENTIONS), help="How attention runs; the count is the same.")

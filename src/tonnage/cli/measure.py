@@ -16,7 +16,7 @@ _EXIT = {"out of memory": EXIT_CHECK_FAILED, "died": EXIT_NOT_DONE, "failed": EX
 """By what ended it early; 130 is 128 + SIGINT, as shells report it."""
 
 
-@click.command()
+@click.command(short_help="What a model really takes, on a device of this machine.")
 @click.argument("subject")
 @click.option("--device", metavar=choices(("cuda", "cpu")), help="Where it is run; default: cuda if there is one.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Runs that count.")
@@ -29,6 +29,10 @@ _EXIT = {"out of memory": EXIT_CHECK_FAILED, "died": EXIT_NOT_DONE, "failed": EX
 @click.option("--save", "saved", metavar="FILE", help="Keep report and recording for `tonnage show` and `compare`.")
 def measure(subject: str, json_file: str | None, saved: str | None, **options: Any) -> int:
     """Run SUBJECT for real and say what it took of the device's memory, beside what was predicted.
+
+    \b
+    tonnage measure bert-base-uncased --mode training --batch 8 --seq 128
+    tonnage measure t5-small --device cpu --save measured.tonnage
 
     SUBJECT is named as for `tonnage weigh`; weights are random, none are fetched. It runs in a process of its own, so
     that running out of memory is a result (exit code 1) and what was measured before is kept.

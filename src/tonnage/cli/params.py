@@ -22,7 +22,7 @@ FORMATS = ("text", "markdown", "latex", "json")
 LANGUAGES = ("en", "zh")
 
 
-@click.command()
+@click.command(short_help="How many parameters, and why exactly that many.")
 @click.argument("subject")
 @click.option("--at", "sizes", metavar="SIZES", help="Count at other sizes: hidden_size=1024,num_hidden_layers=24.")
 @click.option("--check", "derivation", metavar="DERIVATION", help="Check a count of yours: a YAML file or a formula.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tonnage.analyses.structure import Structure
 
 
-@click.command()
+@click.command(short_help="What a model is made of, and what each part does.")
 @click.argument("subject")
 @click.option("--depth", type=click.IntRange(min=0), help="Levels shown below the model; default: all.")
 @click.option("--filter", "pattern", metavar="GLOB", help="Paths or types alone: 'encoder.*', '*.query', '*Attention'.")

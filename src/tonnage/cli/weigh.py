@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tonnage.report import Report
 
 
-@click.command()
+@click.command(short_help="How much GPU memory models take, and whether they fit.")
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @with_options(*SCENARIO)
 @click.option("--gpu", metavar="NAME", help="The card it must fit (`tonnage gpus` lists them), or cpu.")

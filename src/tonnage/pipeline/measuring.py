@@ -120,7 +120,6 @@ def measure(
     _count("repeats", repeats, least=1)
     _count("warmup", warmup, least=0)
     device = _device(device)
-
     predicted = weigh_scenario(
         subject,
         scenario,
