@@ -27,7 +27,14 @@ from tonnage.errors import EXIT_NOT_DONE, EXIT_OK, TonnageError
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they were added."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tonnage", message="%(prog)s %(version)s")
 def tonnage() -> None:
     """Weigh a neural network before you load it: where every byte of GPU memory goes, without a GPU."""

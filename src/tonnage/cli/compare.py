@@ -11,7 +11,7 @@ from tonnage.cli.progress import progress
 from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK, BadOption
 
 
-@click.command()
+@click.command(short_help="How far a prediction is from a measurement, and why.")
 @click.argument("predicted")
 @click.argument("measured")
 @click.option(
@@ -21,6 +21,10 @@ from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK, BadOption
 @click.option("--json", "json_file", metavar="FILE", help="Write all of it as JSON; - for stdout, without the page.")
 def compare(predicted: str, measured: str, tolerance: str | None, events: int, json_file: str | None) -> int:
     """Say how far PREDICTED is from MEASURED, and name what makes up the difference.
+
+    \b
+    tonnage compare predicted.tonnage measured.tonnage --tolerance 1%
+    tonnage compare t4.tonnage h100.tonnage
 
     Both are files: written by `weigh --save` or `measure --save`, or a memory snapshot of PyTorch's (.pickle). Two
     predictions show what another card, PyTorch or option changes. The exit code is 1 where the peak is off by more

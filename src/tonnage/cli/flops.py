@@ -7,30 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tonnage.cli.options import (
+    CHECKPOINTING,
+    MODE,
+    PRECISION,
+    SIZES,
+    TRUST_REMOTE_CODE,
+    choices,
+    with_options,
+)
 from tonnage.cli.output import write
 from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK
-from tonnage.scenario import ATTENTIONS, MODES, PRECISIONS
+from tonnage.scenario import ATTENTIONS
 
 if TYPE_CHECKING:
     from tonnage.report import ComputeReport
 
 
-@click.command()
+@click.command(short_help="How much arithmetic, in which modules, and why.")
 @click.argument("subject")
-@click.option("--batch", type=int, default=1, show_default=True, help="Samples at a time.")
-@click.option("--seq", type=int, help="Tokens per sample, where the model takes tokens.")
-@click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
-@click.option("--mode", metavar=f"[{'|'.join(MODES)}]", default="inference", show_default=True, help="What is run.")
-@click.option(
-    "--precision", metavar=f"[{'|'.join(PRECISIONS)}]", default="fp32", show_default=True, help="Of the weights."
-)
-@click.option("--attention", metavar=f"[{'|'.join(ATTENTIONS)}]", help="How attention runs; the count is the same.")
-@click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
+@with_options(*SIZES, MODE, PRECISION)
+@click.option("--attention", metavar=choices(ATTENTIONS), help="How attention runs; the count is the same.")
+@CHECKPOINTING
 @click.option("--gpu", metavar="NAME", help="Bound the time on a card; `tonnage gpus` lists them.")
 @click.option("--what-if", is_flag=True, help="What exchanges of its convolutions would save.")
 @click.option("--depth", type=int, help="How deep the table of modules goes.")
-@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@TRUST_REMOTE_CODE
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
 def flops(subject: str, depth: int | None, as_json: bool, **options: Any) -> int:
     """Say how many multiply-accumulates and FLOPs SUBJECT takes, forward and in a step, in which modules, and why.

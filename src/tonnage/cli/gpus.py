@@ -7,7 +7,7 @@ import click
 from tonnage.errors import EXIT_OK
 
 
-@click.command()
+@click.command(short_help="The cards, and what is known of each.")
 @click.argument("name", required=False)
 def gpus(name: str | None) -> int:
     """List the cards, or show what is known about the card NAME and where from."""

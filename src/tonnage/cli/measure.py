@@ -7,36 +7,32 @@ from typing import Any
 
 import click
 
-from tonnage.cli.options import choices
+from tonnage.cli.options import SCENARIO, TRUST_REMOTE_CODE, choices, with_options
 from tonnage.cli.output import write, write_json
 from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_CHECK_FAILED, EXIT_NOT_DONE, EXIT_OK, CannotMeasure
-from tonnage.scenario import ATTENTIONS, MODES, OPTIMIZERS, PRECISIONS
 
 _EXIT = {"out of memory": EXIT_CHECK_FAILED, "died": EXIT_NOT_DONE, "failed": EXIT_NOT_DONE, "interrupted": 130}
 """By what ended it early; 130 is 128 + SIGINT, as shells report it."""
 
 
-@click.command()
+@click.command(short_help="What a model really takes, on a device of this machine.")
 @click.argument("subject")
 @click.option("--device", metavar=choices(("cuda", "cpu")), help="Where it is run; default: cuda if there is one.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Runs that count.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Runs before them that do not.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Samples at a time.")
-@click.option("--seq", type=int, help="Tokens per sample, where the model takes tokens.")
-@click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
-@click.option("--mode", metavar=choices(MODES), default="inference", show_default=True, help="What is run.")
-@click.option("--optimizer", metavar=choices(OPTIMIZERS), default="adamw", show_default=True, help="For training.")
-@click.option("--precision", metavar=choices(PRECISIONS), default="fp32", show_default=True, help="Of the weights.")
-@click.option("--attention", metavar=choices(ATTENTIONS), help="How attention runs; default: as the library does.")
-@click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
-@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@with_options(*SCENARIO)
+@TRUST_REMOTE_CODE
 @click.option(
     "--json", "json_file", metavar="FILE", help="Write the measurement as JSON; - for stdout, without the page."
 )
 @click.option("--save", "saved", metavar="FILE", help="Keep report and recording for `tonnage show` and `compare`.")
 def measure(subject: str, json_file: str | None, saved: str | None, **options: Any) -> int:
     """Run SUBJECT for real and say what it took of the device's memory, beside what was predicted.
+
+    \b
+    tonnage measure bert-base-uncased --mode training --batch 8 --seq 128
+    tonnage measure t5-small --device cpu --save measured.tonnage
 
     SUBJECT is named as for `tonnage weigh`; weights are random, none are fetched. It runs in a process of its own, so
     that running out of memory is a result (exit code 1) and what was measured before is kept.

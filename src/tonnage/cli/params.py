@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tonnage.cli.options import TRUST_REMOTE_CODE
 from tonnage.cli.output import write
 from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK, BadOption
@@ -21,7 +22,7 @@ FORMATS = ("text", "markdown", "latex", "json")
 LANGUAGES = ("en", "zh")
 
 
-@click.command()
+@click.command(short_help="How many parameters, and why exactly that many.")
 @click.argument("subject")
 @click.option("--at", "sizes", metavar="SIZES", help="Count at other sizes: hidden_size=1024,num_hidden_layers=24.")
 @click.option("--check", "derivation", metavar="DERIVATION", help="Check a count of yours: a YAML file or a formula.")
@@ -30,7 +31,7 @@ LANGUAGES = ("en", "zh")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the page.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of checks and worksheets.")
-@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@TRUST_REMOTE_CODE
 def params(
     subject: str,
     sizes: str | None,

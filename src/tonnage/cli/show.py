@@ -10,7 +10,7 @@ from tonnage.cli.output import write
 from tonnage.errors import EXIT_OK
 
 
-@click.command()
+@click.command(short_help="A saved report, or a memory snapshot of PyTorch.")
 @click.argument("saved")
 @click.option("--device", type=int, metavar="N", help="Which CUDA device of a snapshot that holds several.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead.")

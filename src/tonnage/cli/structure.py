@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tonnage.cli.options import choices
+from tonnage.cli.options import SIZES, TRUST_REMOTE_CODE, choices, with_options
 from tonnage.cli.output import write, write_json
 from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_OK
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from tonnage.analyses.structure import Structure
 
 
-@click.command()
+@click.command(short_help="What a model is made of, and what each part does.")
 @click.argument("subject")
 @click.option("--depth", type=click.IntRange(min=0), help="Levels shown below the model; default: all.")
 @click.option("--filter", "pattern", metavar="GLOB", help="Paths or types alone: 'encoder.*', '*.query', '*Attention'.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language of the page.")
 @click.option("--explain/--no-explain", default=True, show_default=True, help="A sentence on each part.")
 @click.option("--run/--no-run", default=True, show_default=True, help="Run it once, to know shapes and calls.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Samples at a time.")
-@click.option("--seq", type=int, help="Tokens per sample, where the model takes tokens.")
-@click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
+@with_options(*SIZES)
 @click.option(
     "--mode",
     metavar=choices(MODES),
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What is run; training shows what is kept for backward.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@TRUST_REMOTE_CODE
 @click.option("--json", "json_file", metavar="FILE", help="Write it as JSON; - for stdout, without the page.")
 def structure(
     subject: str,

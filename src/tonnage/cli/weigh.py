@@ -7,33 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tonnage.cli.options import choices
+from tonnage.cli.options import SCENARIO, TRUST_REMOTE_CODE, with_options
 from tonnage.cli.output import write, write_json
 from tonnage.cli.progress import working_on
 from tonnage.errors import EXIT_CHECK_FAILED, EXIT_OK
-from tonnage.scenario import ATTENTIONS, MODES, OPTIMIZERS, PRECISIONS
 
 if TYPE_CHECKING:
     from tonnage.report import Report
 
 
-@click.command()
+@click.command(short_help="How much GPU memory models take, and whether they fit.")
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
-@click.option("--batch", type=int, default=1, show_default=True, help="Samples at a time.")
-@click.option("--seq", type=int, help="Tokens per sample, where the model takes tokens.")
-@click.option("--image-size", type=int, help="Pixels to a side, where the model takes images.")
-@click.option("--mode", metavar=choices(MODES), default="inference", show_default=True, help="What is run.")
-@click.option("--optimizer", metavar=choices(OPTIMIZERS), default="adamw", show_default=True, help="For training.")
-@click.option("--precision", metavar=choices(PRECISIONS), default="fp32", show_default=True, help="Of the weights.")
-@click.option("--attention", metavar=choices(ATTENTIONS), help="How attention runs; default: as the library does.")
-@click.option("--checkpointing", is_flag=True, help="Recompute activations in backward.")
+@with_options(*SCENARIO)
 @click.option("--gpu", metavar="NAME", help="The card it must fit (`tonnage gpus` lists them), or cpu.")
 @click.option(
     "--gpu-memory", metavar="SIZE", help="Memory of that card as PyTorch reports it, such as 6GiB, or of the machine."
 )
 @click.option("--torch-version", metavar="VERSION", help="Whose memory behaviour to follow; default: the installed.")
 @click.option("--alloc-conf", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
-@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own Python code here.")
+@TRUST_REMOTE_CODE
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - for stdout, without the page.")
 @click.option("--save", "saved", metavar="FILE", help="Keep report and recording for `tonnage show`.")
 def weigh(subjects: tuple[str, ...], json_file: str | None, saved: str | None, **options: Any) -> int:

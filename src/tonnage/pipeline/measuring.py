@@ -24,9 +24,9 @@ from tonnage.gpus import find_card
 from tonnage.measuring import DEVICES
 from tonnage.measuring.child import Note, Run, Stage, Stop, Task
 from tonnage.measuring.running import runs
-from tonnage.pipeline.weighing import weigh
+from tonnage.pipeline.weighing import inputs_of, weigh_scenario
 from tonnage.recording import Recording
-from tonnage.report import Input, Report
+from tonnage.report import Report
 from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
 from tonnage.workload import resolve
 from tonnage.workload.workload import InputSpec
@@ -120,19 +120,11 @@ def measure(
     _count("repeats", repeats, least=1)
     _count("warmup", warmup, least=0)
     device = _device(device)
-    gpu = _gpu(device)
-    predicted = weigh(
+    predicted = weigh_scenario(
         subject,
-        batch=batch,
-        seq=seq,
-        image_size=image_size,
+        scenario,
         inputs=inputs,
-        mode=mode,
-        optimizer=optimizer,
-        precision=precision,
-        attention=attention,
-        checkpointing=checkpointing,
-        gpu=gpu,
+        gpu=_gpu(device),
         trust_remote_code=trust_remote_code,
         progress=lambda stage: progress(f"predicting: {stage}"),
     )
@@ -152,7 +144,7 @@ def measure(
         in_process=not apart,
         failure=seen.failure,
     )
-    return Measured(measurement=measurement, report=_report(seen, predicted, gpu), predicted=predicted)
+    return Measured(measurement=measurement, report=_report(seen, predicted), predicted=predicted)
 
 
 def _count(name: str, value: int, *, least: int) -> None:
@@ -285,7 +277,7 @@ def _last_words(code: int) -> str:
     return f"the measuring process was ended by {name}{why}"
 
 
-def _report(seen: _Seen, predicted: Report, gpu: str | None) -> Report | None:
+def _report(seen: _Seen, predicted: Report) -> Report | None:
     """The report of the first complete run, or of one that got as far as it did."""
     if seen.failure is not None and not seen.recordings and seen.failure.trouble == "failed":
         raise CannotMeasure(f"nothing was measured: {seen.failure.message}", hint=seen.failure.hint)
@@ -299,7 +291,7 @@ def _report(seen: _Seen, predicted: Report, gpu: str | None) -> Report | None:
         card=recording.environment.device,
         memory=account_memory(recording, timeline),
         verdict=None,
-        inputs=[Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in seen.inputs],
+        inputs=inputs_of(seen.inputs),
         guesses=seen.guesses,
         assumptions=list(recording.assumptions),
         not_counted=list(recording.not_counted),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tonnage import __version__
@@ -25,6 +25,7 @@ from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
 from tonnage.units import TiB, parse_bytes
 from tonnage.virtual import VirtualDevice, virtual_cpu, virtual_gpu
 from tonnage.workload import Ran, Workload, resolve, run
+from tonnage.workload.workload import InputSpec
 
 WITHOUT_LIMIT = 1024 * TiB
 """Memory enough to record any step to its end, also one that does not fit the card."""
@@ -93,59 +94,91 @@ def weigh(
         attention=attention,
         checkpointing=checkpointing,
     )
-    if gpu is not None and gpu.casefold() == CPU:
-        return _weigh_on_cpu(
-            subject,
-            scenario,
-            inputs,
-            memory=gpu_memory,
-            elsewhere={"torch_version": torch_version, "alloc_conf": alloc_conf},
-            trust_remote_code=trust_remote_code,
-            progress=progress,
-        )
-    card = _card(gpu, gpu_memory)
+    return weigh_scenario(
+        subject,
+        scenario,
+        inputs=inputs,
+        gpu=gpu,
+        gpu_memory=gpu_memory,
+        torch_version=torch_version,
+        alloc_conf=alloc_conf,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+
+
+def weigh_scenario(
+    subject: Any,
+    scenario: Scenario,
+    *,
+    inputs: Any = None,
+    gpu: str | None = None,
+    gpu_memory: int | str | None = None,
+    torch_version: str | None = None,
+    alloc_conf: str | None = None,
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Report:
+    """`weigh`, where the scenario is there already."""
+    on_cpu = gpu is not None and gpu.casefold() == CPU
+    card = None if on_cpu else _card(gpu, gpu_memory)
+    if on_cpu:
+        _refuse(torch_version=torch_version, alloc_conf=alloc_conf)
     progress("looking for the model")
-    workload = resolve(subject, trust_remote_code=trust_remote_code)
+    asked = _Asked(resolve(subject, trust_remote_code=trust_remote_code), scenario, inputs)
+    if on_cpu:
+        return _on_cpu(asked, memory=gpu_memory, progress=progress)
+    return _on_card(asked, card, torch_version=torch_version, alloc_conf=alloc_conf, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is run, whichever device it is run on."""
+
+    workload: Workload
+    scenario: Scenario
+    inputs: Any
+
+
+def _on_card(
+    asked: _Asked,
+    card: Card | None,
+    *,
+    torch_version: str | None,
+    alloc_conf: str | None,
+    progress: Callable[[str], None],
+) -> Report:
     rules = card or find_card(DEFAULT_CARD)
     models: list[Any] = []  # held to the end of the block: the recording names the parameters of what is alive then
     with virtual_gpu(
         rules.name, torch_version=torch_version, total_memory=WITHOUT_LIMIT, alloc_conf=alloc_conf
     ) as device:
-        ran = _run(workload, scenario, inputs, device, models, host=device.host, progress=progress)
+        ran = _run(asked, device, models, host=device.host, progress=progress)
     progress("replaying the allocator")
     recording = _of_card(device.recording, rules)
     verdict, timeline = _verdict(recording, card)
-    return report_of(workload, scenario, inputs, ran, recording, verdict, timeline, card=card.name if card else None)
+    return _report(asked, ran, recording, verdict, timeline, card=card.name if card else None)
 
 
-def _weigh_on_cpu(
-    subject: Any,
-    scenario: Scenario,
-    inputs: Any,
-    *,
-    memory: int | str | None,
-    elsewhere: dict[str, str | None],
-    trust_remote_code: bool,
-    progress: Callable[[str], None],
-) -> Report:
-    for option, given in elsewhere.items():
-        if given is not None:
-            raise BadOption(f"{option} has no effect on the CPU", hint=f"leave {option} out, or name a card")
-    progress("looking for the model")
-    workload = resolve(subject, trust_remote_code=trust_remote_code)
-    models: list[Any] = []
+def _on_cpu(asked: _Asked, *, memory: int | str | None, progress: Callable[[str], None]) -> Report:
+    models: list[Any] = []  # as above
     with virtual_cpu() as device:
-        ran = _run(workload, scenario, inputs, device, models, progress=progress)
+        ran = _run(asked, device, models, progress=progress)
     recording = device.recording
     verdict = judge_memory(recording, _bytes(memory)) if memory is not None else None
     timeline = replay_unrounded(recording.ledger)
-    return report_of(workload, scenario, inputs, ran, recording, verdict, timeline, card=recording.environment.device)
+    return _report(asked, ran, recording, verdict, timeline, card=recording.environment.device)
+
+
+def _refuse(**options: str | None) -> None:
+    """Options that are a card's alone."""
+    for option, given in options.items():
+        if given is not None:
+            raise BadOption(f"{option} has no effect on the CPU", hint=f"leave {option} out, or name a card")
 
 
 def _run(
-    workload: Workload,
-    scenario: Scenario,
-    inputs: Any,
+    asked: _Asked,
     device: VirtualDevice,
     models: list[Any],
     *,
@@ -163,7 +196,8 @@ def _run(
         device.watch(model)
         models.append(model)
 
-    return run(workload, scenario, inputs=inputs, device=device.habits.device.type, host=host, mark=mark, watch=watch)
+    where = device.habits.device.type
+    return run(asked.workload, asked.scenario, inputs=asked.inputs, device=where, host=host, mark=mark, watch=watch)
 
 
 def _bytes(memory: int | str) -> int:
@@ -191,19 +225,19 @@ def _verdict(recording: Recording, card: Card | None) -> tuple[Verdict | None, T
     return judge(recording, card, settings) if card else (None, replay_without_limit(recording, settings))
 
 
-def _compute(workload: Workload, scenario: Scenario, recording: Recording, inputs: Any) -> Compute:
+def _compute(asked: _Asked, recording: Recording) -> Compute:
     found = account_compute(recording)
     on_card = recording.environment.device_type == "cuda"
     card = recording.environment.device if on_card else DEFAULT_CARD  # the arithmetic is the same on all of them
-    return deferring(found, lambda: _compute_form(workload, scenario, inputs, card, found.macs))
+    return deferring(found, lambda: _compute_form(asked, card, found.macs))
 
 
-def _compute_form(workload: Workload, scenario: Scenario, inputs: Any, card: str, macs: int) -> ComputeForm:
+def _compute_form(asked: _Asked, card: str, macs: int) -> ComputeForm:
     """Imports sympy, which takes longer than to weigh most models."""
     from tonnage.analyses.compute_form import agreeing
     from tonnage.pipeline.forwards import compute_form
 
-    return agreeing(compute_form(workload, scenario, inputs, card=card), macs)
+    return agreeing(compute_form(asked.workload, asked.scenario, asked.inputs, card=card), macs)
 
 
 def _parameter_form(workload: Workload) -> ParameterForm:
@@ -213,16 +247,12 @@ def _parameter_form(workload: Workload) -> ParameterForm:
     return form_of_workload(workload)
 
 
-def report_of(
-    workload: Workload,
-    scenario: Scenario,
-    inputs: Any,
-    ran: Ran,
-    recording: Recording,
-    verdict: Verdict | None,
-    timeline: Timeline,
-    *,
-    card: str | None,
+def inputs_of(specs: Iterable[InputSpec]) -> list[Input]:
+    return [Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in specs]
+
+
+def _report(
+    asked: _Asked, ran: Ran, recording: Recording, verdict: Verdict | None, timeline: Timeline, *, card: str | None
 ) -> Report:
     """The report of what was recorded without data; `card` is the device that was asked about."""
     assumptions = list(recording.assumptions)
@@ -231,14 +261,14 @@ def report_of(
         assumptions.insert(0, Assumption(what))
     report = Report(
         tonnage_version=__version__,
-        subject=described(workload),
-        scenario=scenario,
+        subject=described(asked.workload),
+        scenario=asked.scenario,
         card=card,
-        parameters=deferring(count_parameters(recording.trace), lambda: _parameter_form(workload)),
-        compute=_compute(workload, scenario, recording, inputs),
+        parameters=deferring(count_parameters(recording.trace), lambda: _parameter_form(asked.workload)),
+        compute=_compute(asked, recording),
         memory=account_memory(recording, timeline),
         verdict=verdict,
-        inputs=[Input(name=i.name, shape=i.shape, dtype=i.dtype, origin=i.origin) for i in ran.inputs],
+        inputs=inputs_of(ran.inputs),
         guesses=list(ran.guesses),
         assumptions=assumptions,
         not_counted=[_OUTSIDE[recording.environment.device_type], *recording.not_counted],

@@ -65,15 +65,16 @@ def _maker(gpu: VirtualGpu) -> Any:
 
 _IN_PLACE = ("allreduce", "allreduce_coalesced", "broadcast", "reduce", "barrier")
 _ACROSS = (
-    *("allgather", "_allgather_base", "allgather_into_tensor_coalesced", "gather"),
-    *(
-        "reduce_scatter",
-        "_reduce_scatter_base",
-        "reduce_scatter_tensor_coalesced",
-        "scatter",
-        "alltoall_base",
-        "alltoall",
-    ),
+    "allgather",
+    "_allgather_base",
+    "allgather_into_tensor_coalesced",
+    "gather",
+    "reduce_scatter",
+    "_reduce_scatter_base",
+    "reduce_scatter_tensor_coalesced",
+    "scatter",
+    "alltoall_base",
+    "alltoall",
 )
 
 
