@@ -13,11 +13,9 @@ exp/run.py); the rows do not say which, so all run as their `script` says.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -25,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tonnage
+from benchmarks.truth.reenacted import t5
 from benchmarks.truth.rows import NotRun, Predicted, Row, predicted
 from tonnage.scenario import Scenario
 from tonnage.workload import catalogue
@@ -63,53 +62,8 @@ def language(name: str, batch: int, length: int) -> tuple[nn.Module, Batch]:
     if plain(name) not in known:
         raise NotRun(f"the catalogue has no {name}")
     ids = torch.randint(100, (batch, length))
-    attention = "eager" if plain(name).startswith("t5") else None
-    model = resolve(known[plain(name)]).build(Scenario(attention=attention))
+    model = resolve(known[plain(name)]).build(Scenario())
     return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
-
-
-def t5_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    dropout: float,
-    position_bias: torch.Tensor,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """T5's only attention until transformers 5, as T5Attention.forward of 4.51 had it.
-
-    The mask was added to the position bias once, in the first layer of a stack, and the sum to the scores in place.
-    """
-    masked = getattr(position_bias, "masked", None)
-    if masked is None:
-        masked = position_bias if attention_mask is None else position_bias + attention_mask
-        position_bias.masked = masked
-    scores = torch.matmul(query, key.transpose(3, 2))
-    scores += masked
-    weights = F.softmax(scores.float(), dim=-1).type_as(scores)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
-
-
-def cache_update(self: Any, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    """DynamicCache.update of transformers 4.51: the first keys and values are kept as they are, without a copy."""
-    first = not self.is_initialized
-    if first:
-        self.lazy_initialization(keys, values)
-    self.keys = keys if first else torch.cat([self.keys, keys], dim=-2)
-    self.values = values if first else torch.cat([self.values, values], dim=-2)
-    return self.keys, self.values
-
-
-@contextmanager
-def transformers_of_april_2025() -> Iterator[None]:
-    transformers = load("transformers")
-    t5, cache = transformers.models.t5.modeling_t5, transformers.cache_utils.DynamicLayer
-    with patch.object(t5, "eager_attention_forward", t5_attention), patch.object(cache, "update", cache_update):
-        yield
 
 
 def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
@@ -154,8 +108,12 @@ def on_card(row: Row, total_memory: int | None = None) -> Predicted:
 
 
 def run(row: Row) -> Predicted:
-    """On the card itself; if that runs out of memory, what it takes without a limit, with a flag that says so."""
-    with transformers_of_april_2025():
+    """On the card itself; if that runs out of memory, what it takes without a limit, with a flag that says so.
+
+    The authors switch cuBLAS's workspaces off: CUBLAS_WORKSPACE_CONFIG in experiments/evaluation.py and in
+    experiments_llm/evaluation.py. That the later exp/run.py ran with it too is assumed.
+    """
+    with t5.of_4_51(), patch.dict(os.environ, {"CUBLAS_WORKSPACE_CONFIG": ":0:0"}):
         try:
             return on_card(row)
         except torch.OutOfMemoryError:

@@ -27,8 +27,8 @@ LIBRARIES = {"cublas": 18 * MiB, "cudnn": 26 * MiB}
 """What a library with its handle, and the kernels of PyTorch that run beside it, take of the card once it is used.
 
 By what NVML showed beyond the segments in published training runs on RTX 3060 and 4060 (xMem, torch 2.6 with lazy
-loading): 2 to 42 MiB, median 16, for T5, which uses cuBLAS alone; 6 to 32 MiB for ConvNeXt, where cuDNN computes four
-convolutions, and 54 to 102 MiB for MobileNetV2, nearly all of it cuDNN's. The sum lies between those two."""
+loading): 4 to 50 MiB, median 18, for T5, which uses cuBLAS alone; 26 to 72 MiB, median 44, for ConvNeXt, which uses
+both. MobileNetV2, nearly all of it cuDNN's, took 74 to 102 MiB."""
 LIBRARIES_HIGH = 300 * MiB
 """The most, by forum posts and logs: 50 to 150 MiB for transformers, 100 to 300 MiB for convolutions. Assumed."""
 
