@@ -12,7 +12,8 @@ the plan that the library's heuristics choose. Counted are the copies that publi
   depthwise ones, for which PyTorch has its own kernels unless they are channels last or in fp16.
 * The weight's gradient of a 1x1 convolution sums over the images. Published peaks of MobileNetV2 in TF32 (RTX 3060 and
   4060, cuDNN 9.1) leave room for the copies of 251 and 317 images, and none for those of 415 and more.
-* Gradients below compute capability 8.0: a published peak of ResNet-50 in fp16 (T4) leaves no room for copies.
+* bfloat16 below compute capability 8.0, which has no tensor cores for it: a published peak of ResNet-50 (T4) leaves no
+  room for copies.
 
 Anything beyond that (split sums, Winograd, FFT, what `cudnn.benchmark` tries) is listed as not counted.
 """
@@ -90,8 +91,6 @@ def copies(gpu: VirtualGpu, conv: Convolution, *, gradient_of: str = "") -> bool
     if conv.channels_last or conv.groups > 1 or not on_tensor_cores(gpu, conv.input.dtype):
         return False
     if conv.input.dtype is torch.float32 and min(conv.weight.shape[:2]) < LEAST_CHANNELS:
-        return False
-    if gradient_of and gpu.card.compute_capability < (8, 0):
         return False
     return not conv.pointwise or (gradient_of == "weight" and conv.input.shape[0] <= FEW_IMAGES)
 
