@@ -2,10 +2,11 @@
 
 The authors' loops (xMem, Middleware 2025: exp/trainer/train_loop.py): four steps, the batch moved to the card in each.
 A thread samples NVML from the start of a loop on. The loop of language models then sleeps for two seconds, so that the
-first sample shows the context alone. The loop of CNNs goes on at once: while the thread starts NVML and reads
-everything else about both cards (plugins/monitor/nvml.py), the model moves to the card, in less than 100 ms, and the
-optimizer is made; then the first images are resized. So the first sample of a CNN has the weights in it, and the
-states of an optimizer that makes them at once (Adagrad). It is a race, and the authors' runs of one size differ.
+first sample shows the context alone. The loop of CNNs goes on at once: while the thread starts NVML and reads all else
+that it records of both cards (plugins/monitor/nvml.py), the model moves to the card and the optimizer is made; then the
+first images are resized. So the first sample of a CNN has the weights in it, and the states of an optimizer that makes
+them at once (Adagrad). It is a race, and that the weights win it is assumed for every CNN: those of ConvNeXt, 109 MiB,
+do. A first sample before them would make the figure larger by the weights.
 
 Some of the authors' runs zeroed gradients after forward or at the end of a step (`zero_out`, drawn at random in
 exp/run.py); the rows do not say which, so all run as their `script` says.

@@ -58,19 +58,19 @@ def test_each_gradient_is_a_pass_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "dtype", "forward", "backward"),
+    ("card", "dtype", "nbytes"),
     [
-        pytest.param("T4", torch.float32, [], [], id="no TF32 before 8.0"),
-        pytest.param("T4", torch.float16, [(X + W + Y) // 2], [], id="fp16 on Turing: forward alone"),
-        pytest.param("P100", torch.float16, [], [], id="no tensor cores"),
-        pytest.param("T4", torch.bfloat16, [], [], id="bf16 before 8.0"),
-        pytest.param("A100", torch.bfloat16, [(X + W + Y) // 2], [(X + W + Y) // 2] * 2, id="bf16 on Ampere"),
-        pytest.param("A100", torch.float64, [], [], id="fp64"),
+        pytest.param("T4", torch.float32, 0, id="no TF32 before 8.0"),
+        pytest.param("T4", torch.float16, (X + W + Y) // 2, id="fp16 on Turing"),
+        pytest.param("P100", torch.float16, 0, id="no tensor cores"),
+        pytest.param("T4", torch.bfloat16, 0, id="bf16 before 8.0"),
+        pytest.param("A100", torch.bfloat16, (X + W + Y) // 2, id="bf16 on Ampere"),
+        pytest.param("A100", torch.float64, 0, id="fp64"),
     ],
 )
-def test_only_tensor_cores_want_copies(card, dtype, forward, backward) -> None:
-    assert convolve(card, dtype=dtype)[1] == forward
-    assert convolve(card, dtype=dtype, backward=True)[1] == backward
+def test_only_tensor_cores_want_copies(card, dtype, nbytes) -> None:
+    assert convolve(card, dtype=dtype)[1] == [nbytes] * bool(nbytes)
+    assert convolve(card, dtype=dtype, backward=True)[1] == [nbytes, nbytes] * bool(nbytes)
 
 
 def test_without_tf32_nothing_is_copied(monkeypatch) -> None:
@@ -86,18 +86,11 @@ def test_without_tf32_nothing_is_copied(monkeypatch) -> None:
         pytest.param({"input": (2, 3, 32, 32), "weight": (8, 3, 3, 3)}, id="three channels"),
         pytest.param({"weight": (16, 4, 3, 3), "groups": 4}, id="grouped"),
         pytest.param({"weight": (16, 1, 3, 3), "groups": 16}, id="depthwise"),
-        pytest.param({"input": (400, 16, 4, 4), "weight": (8, 16, 1, 1)}, id="1x1 of many images"),
+        pytest.param({"weight": (8, 16, 1, 1)}, id="1x1"),
     ],
 )
 def test_direct_kernels_copy_nothing(shapes, backward) -> None:
     assert convolve(**shapes, backward=backward)[1] == []
-
-
-def test_a_pointwise_weight_gradient_of_few_images_is_summed_in_copies() -> None:
-    shapes = {"input": (384, 16, 4, 4), "weight": (8, 16, 1, 1)}
-    copies = (384 * 16 * 16 + 8 * 16 + 384 * 8 * 16) * 4
-    assert convolve(**shapes)[1] == []
-    assert convolve(**shapes, backward=True)[1] == [copies]
 
 
 def test_an_operand_that_lies_otherwise_is_made_contiguous() -> None:
@@ -145,7 +138,9 @@ def test_the_bias_gradient_is_a_sum_with_its_staging_buffer() -> None:
 
 def test_a_workspace_that_does_not_fit_is_done_without() -> None:
     """Conv_v8.cpp: the plan is given up, and the next one runs. Input and output are 16 MiB, so are their copies."""
-    with tonnage.virtual_gpu("RTX 3060", torch_version="2.6.0", total_memory=210 * MiB) as gpu:
+    before = convolve()[0]
+    room = (16 + 2 + 16 + 31) * MiB + before.context_bytes() + before.libraries_bytes()
+    with tonnage.virtual_gpu("RTX 3060", torch_version="2.6.0", total_memory=room) as gpu:
         x, w = torch.empty(64, 16, 64, 64, device="cuda"), torch.empty(16, 16, 3, 3, device="cuda")
         F.conv2d(x, w, padding=1)
     assert "a convolution without its workspace" in not_counted(gpu)
