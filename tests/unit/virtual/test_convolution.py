@@ -86,11 +86,18 @@ def test_without_tf32_nothing_is_copied(monkeypatch) -> None:
         pytest.param({"input": (2, 3, 32, 32), "weight": (8, 3, 3, 3)}, id="three channels"),
         pytest.param({"weight": (16, 4, 3, 3), "groups": 4}, id="grouped"),
         pytest.param({"weight": (16, 1, 3, 3), "groups": 16}, id="depthwise"),
-        pytest.param({"weight": (8, 16, 1, 1)}, id="1x1"),
+        pytest.param({"input": (400, 16, 4, 4), "weight": (8, 16, 1, 1)}, id="1x1 of many images"),
     ],
 )
 def test_direct_kernels_copy_nothing(shapes, backward) -> None:
     assert convolve(**shapes, backward=backward)[1] == []
+
+
+def test_a_pointwise_weight_gradient_of_few_images_is_summed_in_copies() -> None:
+    shapes = {"input": (384, 16, 4, 4), "weight": (8, 16, 1, 1)}
+    copies = (384 * 16 * 16 + 8 * 16 + 384 * 8 * 16) * 4
+    assert convolve(**shapes)[1] == []
+    assert convolve(**shapes, backward=True)[1] == [copies]
 
 
 def test_an_operand_that_lies_otherwise_is_made_contiguous() -> None:

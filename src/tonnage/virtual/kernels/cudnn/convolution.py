@@ -10,13 +10,12 @@ the plan that the library's heuristics choose. Counted are the copies that publi
 * The others of those profiles copy nothing: inputs of fewer than 4 channels in fp32 (implicit_convolve_sgemm), 1x1
   convolutions (a product of matrices as they lie, or implicit_convolve_sgemm), grouped ones (direct kernels), and
   depthwise ones, for which PyTorch has its own kernels unless they are channels last or in fp16.
+* The weight's gradient of a 1x1 convolution sums over the images. Published peaks of MobileNetV2 in TF32 (RTX 3060 and
+  4060, cuDNN 9.1) leave room for the copies of 251 and 317 images, and none for those of 415 and more.
 * bfloat16 below compute capability 8.0, which has no tensor cores for it: a published peak of ResNet-50 (T4) leaves no
   room for copies.
 
-Anything beyond that (split sums, Winograd, FFT, what `cudnn.benchmark` tries) is listed as not counted. So are copies
-for the weight's gradient of a 1x1 convolution, which sums over the images: published peaks of MobileNetV2 in TF32 (RTX
-3060 and 4060, cuDNN 9.1) are 12 % above what is counted for 251 and 317 images, and have no room for copies from 415
-images on. By which rule the library chooses is not known.
+Anything beyond that (split sums, Winograd, FFT, what `cudnn.benchmark` tries) is listed as not counted.
 """
 
 from __future__ import annotations
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
 
 aten = torch.ops.aten
+FEW_IMAGES = 384
+"""Up to so many, a 1x1 convolution's weight gradient is taken to be summed in channels-last copies."""
 LEAST_CHANNELS = 4
 """TF32 kernels read so many channels at once (`align4`)."""
 
@@ -85,11 +86,13 @@ def on_tensor_cores(gpu: VirtualGpu, dtype: torch.dtype) -> bool:
     return (dtype is torch.float16 and capability >= (7, 0)) or (dtype is torch.bfloat16 and capability >= (8, 0))
 
 
-def copies(gpu: VirtualGpu, conv: Convolution) -> bool:
+def copies(gpu: VirtualGpu, conv: Convolution, *, gradient_of: str = "") -> bool:
     """Whether a pass copies its three tensors into channels-last and back."""
-    if conv.channels_last or conv.groups > 1 or conv.pointwise or not on_tensor_cores(gpu, conv.input.dtype):
+    if conv.channels_last or conv.groups > 1 or not on_tensor_cores(gpu, conv.input.dtype):
         return False
-    return conv.input.dtype is not torch.float32 or min(conv.weight.shape[:2]) >= LEAST_CHANNELS
+    if conv.input.dtype is torch.float32 and min(conv.weight.shape[:2]) < LEAST_CHANNELS:
+        return False
+    return not conv.pointwise or (gradient_of == "weight" and conv.input.shape[0] <= FEW_IMAGES)
 
 
 def _run(gpu: VirtualGpu, nbytes: int) -> None:
@@ -156,9 +159,9 @@ def _backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     yield from _contiguous(conv.format, gradient, tensor, weight)
     if not conv.of_pytorch:
         _note(gpu)
-        nbytes = _bytes(gradient, tensor, weight) if copies(gpu, conv) else 0
         for name, asked in zip(("input", "weight"), wanted[:2], strict=True):
             if asked:
+                nbytes = _bytes(gradient, tensor, weight) if copies(gpu, conv, gradient_of=name) else 0
                 _pass(gpu, nbytes, name, _layout(tensor), _layout(weight), *map(str, args[4:10]))
     if wanted[2]:
         yield from _bias_gradient(gpu, gradient)
