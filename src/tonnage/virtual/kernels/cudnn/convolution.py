@@ -38,7 +38,7 @@ aten = torch.ops.aten
 FEW_IMAGES = 384
 """Up to so many, a 1x1 convolution's weight gradient is taken to be summed in channels-last copies.
 
-Assumed: the middle between 317 images, where published peaks have the copies, and 415, where they have none. By which
+Assumed: between 317 images, where published peaks have the copies, and 415, where they have none. By which
 rule the library chooses is not known; without them small batches would come out a tenth too low."""
 LEAST_CHANNELS = 4
 """TF32 kernels read so many channels at once (`align4`)."""
