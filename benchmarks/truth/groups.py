@@ -136,7 +136,7 @@ GROUPS = {
         Group("hf_docs", "OctoCoder in transformers' documentation", "hf_docs", median=0.01),
         Group(
             "xmem_nvml",
-            "fp32 training as NVML saw it, less the context",
+            "fp32 training as NVML saw it, less its first sample",
             "xmem_nvml",
             median=0.015,
             worst=0.05,

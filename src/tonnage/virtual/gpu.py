@@ -26,9 +26,9 @@ from tonnage.workload.libraries import installed
 LIBRARIES = {"cublas": 18 * MiB, "cudnn": 26 * MiB}
 """What a library with its handle, and the kernels of PyTorch that run beside it, take of the card once it is used.
 
-By what NVML showed beyond context and segments in published training runs on RTX 3060 and 4060 (xMem, torch 2.6 with
-lazy loading): 4 to 42 MiB, median 18, for T5, which uses cuBLAS alone; 22 to 74 MiB, median 44, for MobileNetV2, which
-uses both."""
+By what NVML showed beyond the segments in published training runs on RTX 3060 and 4060 (xMem, torch 2.6 with lazy
+loading): 4 to 50 MiB, median 18, for T5, which uses cuBLAS alone; 26 to 72 MiB, median 44, for ConvNeXt, which uses
+both. MobileNetV2, nearly all of it cuDNN's, took 74 to 102 MiB."""
 LIBRARIES_HIGH = 300 * MiB
 """The most, by forum posts and logs: 50 to 150 MiB for transformers, 100 to 300 MiB for convolutions. Assumed."""
 

@@ -57,8 +57,9 @@ def test_a_run_that_did_not_get_far():
 def test_a_card_speaks_for_itself():
     made = recording()
     made.card = [
-        CardMemory("model loaded", 512, 2 << 20, 600, 2 << 20),
-        CardMemory("forward done", 1024, 4 << 20, 9000, 6 << 20),
+        CardMemory("model loaded", 512, 2 << 20),
+        CardMemory("forward done", 1024, 4 << 20),
+        CardMemory(PEAK, 9000, 6 << 20),
     ]
     found = figures_of(made, complete=True)
     assert (found.before, found.after, found.increase) == (512, 1024, 512)
