@@ -11,7 +11,7 @@ from benchmarks.truth.rows import NotRun, Predicted, Row, rows_of
 
 @dataclass(frozen=True)
 class Group:
-    """`median`, `p90` and `worst` are the largest absolute errors asked for, as fractions, and `quick` the rows CI runs.
+    """`median`, `p90` and `worst` are the largest absolute errors asked for, as fractions; CI runs the rows of `quick`.
 
     `script` is a module of `benchmarks.truth.scripts` with `run(row) -> Predicted`; without one, `why` says why none
     of the group can be run.

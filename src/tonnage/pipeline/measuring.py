@@ -1,14 +1,8 @@
-"""A subject is run for real, in a process of its own where it can be, and set beside what was predicted for it."""
+"""A subject is run for real, and set beside what was predicted for it."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,22 +11,15 @@ from msgspec import Struct
 
 from tonnage.allocator import Settings
 from tonnage.analyses.fit import replay_without_limit
-from tonnage.analyses.measurement import Failure, Measurement, Trouble, measurement_of
+from tonnage.analyses.measurement import Measurement, measurement_of
 from tonnage.analyses.memory import account_memory
 from tonnage.errors import BadOption, CannotMeasure, UnknownCard
 from tonnage.gpus import find_card
 from tonnage.measuring import DEVICES
-from tonnage.measuring.child import Note, Run, Stage, Stop, Task
-from tonnage.measuring.running import runs
+from tonnage.pipeline.gathering import Seen, here, in_child
 from tonnage.pipeline.weighing import inputs_of, weigh_scenario
-from tonnage.recording import Recording
 from tonnage.report import Report
 from tonnage.scenario import Attention, Mode, Optimizer, Precision, Scenario
-from tonnage.workload import resolve
-from tonnage.workload.workload import InputSpec
-
-GRACE = 5.0
-"""Seconds that a child is given to end by itself once it was told to."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -50,27 +37,6 @@ class Measured(Struct, frozen=True, kw_only=True):
             self, report=self.report.settled() if self.report else None, predicted=self.predicted.settled()
         )
         return msgspec.json.format(msgspec.json.encode(settled), indent=2).decode()
-
-
-@dataclass
-class _Seen:
-    """What is known so far; a run that is complete stays, whatever happens then."""
-
-    recordings: list[Recording] = field(default_factory=list)
-    complete: list[bool] = field(default_factory=list)
-    inputs: list[InputSpec] = field(default_factory=list)
-    guesses: list[str] = field(default_factory=list)
-    failure: Failure | None = None
-
-    def add(self, recording: Recording, *, complete: bool, inputs: list[InputSpec], guesses: list[str]) -> None:
-        self.recordings.append(recording)
-        self.complete.append(complete)
-        if complete:
-            self.inputs, self.guesses = inputs, guesses
-
-    def fail(self, trouble: Trouble, message: str, hint: str = "") -> None:
-        run = len(self.recordings) + all(self.complete)
-        self.failure = Failure(trouble=trouble, run=run, message=message, hint=hint)
 
 
 def measure(
@@ -129,12 +95,15 @@ def measure(
         progress=lambda stage: progress(f"predicting: {stage}"),
     )
     apart = isinstance(subject, str) and inputs is None
-    seen = _Seen()
-    if apart:
-        task = {"scenario": scenario, "device": device, "repeats": repeats, "warmup": warmup}
-        _in_child(seen, subject=subject, trust_remote_code=trust_remote_code, progress=progress, **task)
-    else:
-        _here(seen, subject, scenario, device, inputs, repeats, warmup, progress)
+    task = {
+        "subject": subject,
+        "scenario": scenario,
+        "device": device,
+        "repeats": repeats,
+        "warmup": warmup,
+        "trust_remote_code": trust_remote_code,
+    }
+    seen = in_child(**task, progress=progress) if apart else here(**task, inputs=inputs, progress=progress)
     measurement = measurement_of(
         seen.recordings,
         complete=seen.complete,
@@ -179,105 +148,7 @@ def _gpu(device: str) -> str | None:
         return None
 
 
-def _here(
-    seen: _Seen,
-    subject: Any,
-    scenario: Scenario,
-    device: str,
-    inputs: Any,
-    repeats: int,
-    warmup: int,
-    progress: Callable[[str], None],
-) -> None:
-    """Measures in this process."""
-    workload = resolve(subject)
-    try:
-        for one in runs(workload, scenario, device=device, repeats=repeats, warmup=warmup, inputs=inputs, say=progress):
-            ran = one.ran
-            seen.add(
-                one.recording,
-                complete=one.stopped is None,
-                inputs=list(ran.inputs) if ran else [],
-                guesses=list(ran.guesses) if ran else [],
-            )
-            if one.stopped:
-                seen.fail(_trouble(one.stopped.out_of_memory), one.stopped.message, one.stopped.hint)
-    except KeyboardInterrupt:
-        seen.fail("interrupted", "runs that were complete by then are kept")
-
-
-def _in_child(seen: _Seen, *, progress: Callable[[str], None], **task: Any) -> None:
-    """Measures in a process of its own, and notes what becomes of it."""
-    with TemporaryDirectory(prefix="tonnage-") as folder:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tonnage.measuring.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends the child
-        )
-        try:
-            for note in _notes(child, Task(folder=folder, **task)):
-                _take(seen, note, Path(folder), progress)
-            child.wait()
-        except KeyboardInterrupt:
-            seen.fail("interrupted", "runs that were complete by then are kept")
-        finally:
-            _end(child)
-        if seen.failure is None and child.returncode:
-            seen.fail("died", _last_words(child.returncode), "the lines above are its own; a smaller batch takes less")
-
-
-def _notes(child: subprocess.Popen[bytes], task: Task) -> Iterator[Note]:
-    assert child.stdin is not None and child.stdout is not None
-    try:
-        child.stdin.write(msgspec.json.encode(task))
-        child.stdin.close()
-    except BrokenPipeError:
-        return  # it died at once; its exit code says so
-    decoder = msgspec.json.Decoder(Note)
-    for line in child.stdout:
-        if line.endswith(b"\n"):  # the last words of a process that was killed may be cut
-            yield decoder.decode(line)
-
-
-def _take(seen: _Seen, note: Note, folder: Path, progress: Callable[[str], None]) -> None:
-    match note:
-        case Stage(name):
-            progress(name)
-        case Run():
-            recording = Recording.load(folder / note.file)
-            seen.add(recording, complete=note.complete, inputs=note.inputs, guesses=note.guesses)
-        case Stop():
-            seen.fail(_trouble(note.out_of_memory), note.message, note.hint)
-
-
-def _trouble(out_of_memory: bool) -> Trouble:
-    return "out of memory" if out_of_memory else "failed"
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ends a child that is still there."""
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
-
-
-def _last_words(code: int) -> str:
-    """How a process ended. SIGKILL is what Linux sends when the machine's memory runs out."""
-    if code >= 0:
-        return f"the measuring process ended with exit code {code}"
-    name = signal.Signals(-code).name
-    why = ", which is what Linux does when memory runs out" if name == "SIGKILL" else ""
-    return f"the measuring process was ended by {name}{why}"
-
-
-def _report(seen: _Seen, predicted: Report) -> Report | None:
+def _report(seen: Seen, predicted: Report) -> Report | None:
     """The report of the first complete run, or of one that got as far as it did."""
     if seen.failure is not None and not seen.recordings and seen.failure.trouble == "failed":
         raise CannotMeasure(f"nothing was measured: {seen.failure.message}", hint=seen.failure.hint)

@@ -13,7 +13,8 @@ from torch import nn
 
 import tonnage
 from tonnage.errors import BadOption, CannotMeasure
-from tonnage.pipeline import measuring
+from tonnage.pipeline import gathering
+from tonnage.workload import resolve
 
 WEIGHTS = 4 * (4 * 4 + 4)
 INPUT = OUTPUT = 4 * 2 * 4
@@ -146,7 +147,7 @@ def test_ctrl_c_ends_the_child_and_keeps_what_is_complete(file, heeding_ctrl_c):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring.subprocess, "Popen", starting)
+        patch.setattr(gathering.subprocess, "Popen", starting)
         measured = measure(file, "slow", progress=interrupting)
     assert measured.measurement.failure.trouble == "interrupted"
     assert [run.complete for run in measured.measurement.runs] == [True]
@@ -173,6 +174,21 @@ def test_a_module_is_measured_here_and_never_changed():
     assert measured.measurement.in_process and len(measured.measurement.runs) == 2
     assert measured.measurement.spread["before"].mean == WEIGHTS
     assert torch.equal(module.weight, weight) and module.weight.grad is None
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_inputs_of_a_subject_whose_code_may_run(file, monkeypatch, trusted):
+    """GIVEN inputs, so that it is measured here, THEN what was said of its code holds for the measurement too."""
+    asked = []
+
+    def resolving(subject, *, trust_remote_code=False):
+        asked.append(trust_remote_code)
+        return resolve(subject, trust_remote_code=trust_remote_code)
+
+    monkeypatch.setattr(gathering, "resolve", resolving)
+    inputs = ((torch.ones(2, 4),), {})
+    tonnage.measure(f"{file}:with_nothing", inputs=inputs, device="cpu", repeats=1, trust_remote_code=trusted)
+    assert asked == [trusted]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
