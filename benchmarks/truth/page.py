@@ -10,6 +10,7 @@ from statistics import median, quantiles
 from benchmarks.truth.groups import GROUPS, Group
 from benchmarks.truth.rows import TIERS
 from benchmarks.truth.run import Outcome
+from tonnage.gpus import parse_version
 from tonnage.units import MiB
 
 HEAD = """# Accuracy
@@ -26,7 +27,8 @@ their scripts, as published, are in `tests/truth/published`; the same scripts fo
 
 "Allocated" is what PyTorch's allocator hands out, "reserved" what it takes from the driver, "process" what nvidia-smi
 shows. An error of -1 % means that a hundredth more was measured than predicted. "Under" is the side that hurts: where
-a row is under by more than 2 %, the report had said beforehand what is not counted.
+a row is under by more than 2 %, the report should have said beforehand what is not counted; where it had not, that is
+said below the table.
 """
 UNDER = -0.02
 
@@ -84,6 +86,11 @@ def _summary(ranked: list[str], by_group: dict[str, list[Outcome]]) -> Iterator[
         elif not errors:
             yield f"| {name} | | 0 | {absent} | | | | | |"
     yield ""
+    silent = unexplained(outcome for name in ranked for outcome in by_group[name])
+    if silent:
+        yield "Under by more than 2 %, and the report had named nothing:\n"
+        yield from (f"- {error.outcome.row.id}, {_percent(error.value)}" for error in silent)
+        yield ""
 
 
 def _statistics(values: list[float]) -> str:
@@ -112,10 +119,10 @@ def _coverage(outcomes: list[Outcome]) -> Iterator[str]:
     yield "## What is covered\n"
     models = len({o.row["model_config"] for o in outcomes if o.predicted is not None})
     yield f"{len(run)} rows of {models} models or modules, by card and by the version of PyTorch that was followed:\n"
-    versions = sorted({said.torch for said in run}, key=lambda text: [int(n) for n in text.split(".")])
-    yield f"| card | {' | '.join(versions)} |"
+    counts = Counter((said.card, parse_version(said.torch)) for said in run)
+    versions = sorted({version for _, version in counts})
+    yield f"| card | {' | '.join(f'{major}.{minor}' for major, minor in versions)} |"
     yield f"|---|{'--:|' * len(versions)}"
-    counts = Counter((said.card, said.torch) for said in run)
     for card in sorted({said.card for said in run}):
         yield f"| {card} | {' | '.join(str(counts[card, version] or '') for version in versions)} |"
     yield ""
@@ -131,6 +138,7 @@ def _group(group: Group, outcomes: list[Outcome]) -> Iterator[str]:
     yield f"    python -m benchmarks.truth --group {group.name}\n"
     if answers:
         yield from _answers(answers)
+    if not errors:
         return
     yield "| row | card | tier | predicted, MiB | measured, MiB | error | published as | named before |"
     yield "|---|---|---|--:|--:|--:|---|---|"
@@ -146,7 +154,7 @@ def _answers(outcomes: list[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         said = outcome.predicted
         assert said is not None
-        published = outcome.row["notes"].replace("|", "/")
+        published = "out of memory" if outcome.row["value"] == "OOM" else outcome.row["notes"].replace("|", "/")
         yield f"| {outcome.row.id} | {said.card} | {published} | {said.answer} | {'yes' if said.right else 'no'} |"
     yield ""
 
