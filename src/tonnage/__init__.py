@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tonnage.gpus import all_cards as all_cards
     from tonnage.gpus import find_card as find_card
     from tonnage.pipeline import compare as compare
+    from tonnage.pipeline import export as export
     from tonnage.pipeline import flops as flops
     from tonnage.pipeline import measure as measure
     from tonnage.pipeline import params as params
@@ -29,6 +30,7 @@ _HOMES = {
     "TonnageError": "tonnage.errors",
     "all_cards": "tonnage.gpus",
     "compare": "tonnage.pipeline",
+    "export": "tonnage.pipeline",
     "find_card": "tonnage.gpus",
     "flops": "tonnage.pipeline",
     "measure": "tonnage.pipeline",

@@ -113,17 +113,19 @@ def _note(gpu: VirtualGpu) -> None:
     gpu.not_counted("cuDNN's convolution workspaces beyond copies", _BEYOND)
 
 
-def _pass(gpu: VirtualGpu, nbytes: int, *problem: Any) -> None:
-    """One pass with its workspace; `problem` is what cuDNN's choice of a plan is remembered by.
+def _pass(gpu: VirtualGpu, nbytes: int, name: str, tensor: Tensor, weight: Tensor, *how: Any) -> None:
+    """One pass with its workspace; what follows the bytes is what cuDNN's choice of a plan is remembered by.
 
     Conv_v8.cpp, run_single_conv: with cudnn.benchmark the first pass of each problem tries all plans in one buffer,
     and the cache is emptied before the best one runs. The buffer has room for the copies at least.
     """
-    if (gpu.cudnn_benchmark or torch.backends.cudnn.benchmark) and problem not in gpu.benchmarked:
-        gpu.benchmarked.add(problem)
-        gpu.not_counted("cudnn.benchmark's trials", _TRIALS)
-        _run(gpu, nbytes)
-        gpu.empty_cache()
+    if gpu.cudnn_benchmark or torch.backends.cudnn.benchmark:
+        problem = (name, _layout(tensor), _layout(weight), *map(str, how))
+        if problem not in gpu.benchmarked:
+            gpu.benchmarked.add(problem)
+            gpu.not_counted("cudnn.benchmark's trials", _TRIALS)
+            _run(gpu, nbytes)
+            gpu.empty_cache()
     _run(gpu, nbytes)
 
 
@@ -151,7 +153,7 @@ def _forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     if not conv.of_pytorch:
         _note(gpu)
         nbytes = _bytes(tensor, weight, aten.convolution.default(*args)) if copies(gpu, conv) else 0
-        _pass(gpu, nbytes, "", _layout(tensor), _layout(weight), *map(str, args[3:]))
+        _pass(gpu, nbytes, "forward", tensor, weight, *args[3:])
 
 
 def _backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
@@ -165,7 +167,7 @@ def _backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
         for name, asked in zip(("input", "weight"), wanted[:2], strict=True):
             if asked:
                 nbytes = _bytes(gradient, tensor, weight) if copies(gpu, conv, gradient_of=name) else 0
-                _pass(gpu, nbytes, name, _layout(tensor), _layout(weight), *map(str, args[4:10]))
+                _pass(gpu, nbytes, name, tensor, weight, *args[4:10])
     if wanted[2]:
         yield from _bias_gradient(gpu, gradient)
 
