@@ -5,8 +5,8 @@
 
 bert     a BERT-base training step (batch 8, seq 128, AdamW) on the virtual GPU, recorded with the allocator live,
          against the same step on the `meta` device unrecorded
-rules    the BERT step recorded with CUDA's habits, against recorded without any: no scratch of kernels, and no layer
-         in front of autograd
+rules    the BERT step and one of ResNet-50 recorded with CUDA's habits, against recorded without any: no scratch of
+         kernels, and no layer in front of autograd
 tracker  BERT-base and GPT-2 training steps against torch's own MemTracker under FakeTensorMode
 llama    two Llama-3-70B bf16 training steps: wall seconds and the most resident memory of the process
 show     `tonnage show` of a saved report, as a whole process
@@ -111,20 +111,33 @@ def recorded_and_bare() -> None:
 
 
 def with_rules_and_without() -> None:
-    ours, theirs = [], []
-    with tonnage.virtual_gpu("A100") as gpu:
-        with gpu.host():
-            model = bert()
-        step = trainer(model.cuda(), "cuda")
-        for _ in range(2):
-            step()
-        with no_rules(gpu):
-            step()
-        for _ in range(PAIRS):
-            ours.append(timed(step))
+    for name, make in (("BERT-base", lambda: trainer(bert().cuda(), "cuda")), ("ResNet-50", lambda: image_trainer())):
+        ours, theirs = [], []
+        with tonnage.virtual_gpu("A100") as gpu:
+            with gpu.host():
+                step = make()
+            for _ in range(2):
+                step()
             with no_rules(gpu):
-                theirs.append(timed(step))
-    against("BERT-base training step with rules", ours, theirs, "the plain recorder", faster=False)
+                step()
+            for _ in range(PAIRS):
+                ours.append(timed(step))
+                with no_rules(gpu):
+                    theirs.append(timed(step))
+        against(f"{name} training step with rules", ours, theirs, "the plain recorder", faster=False)
+
+
+def image_trainer(batch: int = 32) -> Step:
+    model = load("torchvision").models.resnet50().cuda().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    images = torch.zeros(batch, 3, 224, 224, device="cuda")
+
+    def step() -> None:
+        model(images).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
 
 
 @contextmanager

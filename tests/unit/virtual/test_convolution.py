@@ -191,3 +191,14 @@ def test_libraries_are_in_the_process_once_they_are_used() -> None:
         assert gpu.process_bytes() == gpu.context_bytes() + gpu.libraries_bytes() + gpu.memory_reserved()
         assert free - gpu.libraries_bytes() == torch.cuda.mem_get_info()[0] + gpu.memory_reserved()
     assert gpu.recording.environment.libraries_bytes == gpu.libraries_bytes()
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation"), [((2, 3), (1, 0), (1, 2)), ((2,), (1,), (1,))], ids=["uneven", "one for all"]
+)
+def test_the_output_that_is_copied_has_its_size(stride, padding, dilation) -> None:
+    with tonnage.virtual_gpu("RTX 3060", torch_version="2.6.0") as gpu:
+        x, w = torch.empty(4, 16, 31, 40, device="cuda"), torch.empty(24, 16, 3, 5, device="cuda")
+        start = len(gpu.ledger.sizes)
+        y = torch.convolution(x, w, None, stride, padding, dilation, False, (0,), 1)
+    assert workspaces(gpu, start) == [x.nbytes + w.nbytes + y.nbytes]

@@ -54,12 +54,13 @@ class Convolution(NamedTuple):
     weight: Tensor
     transposed: bool
     groups: int
+    channels_last: bool
 
-    @property
-    def channels_last(self) -> bool:
-        """ConvUtils.h, cudnn_conv_suggest_memory_format."""
-        taken = like_channels_last(self.input) or like_channels_last(self.weight)
-        return taken and self.input.dtype is not torch.float64
+    @classmethod
+    def of(cls, tensor: Tensor, weight: Tensor, transposed: bool, groups: int) -> Convolution:
+        """In the format of ConvUtils.h, cudnn_conv_suggest_memory_format."""
+        taken = like_channels_last(tensor) or like_channels_last(weight)
+        return cls(tensor, weight, transposed, groups, taken and tensor.dtype is not torch.float64)
 
     @property
     def format(self) -> torch.memory_format:
@@ -137,6 +138,15 @@ def _bytes(*tensors: Tensor) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def _output_bytes(args: Any) -> int:
+    tensor, weight, _, stride, padding, dilation, transposed = args[:7]
+    if transposed or {len(stride), len(padding), len(dilation)} != {tensor.dim() - 2}:
+        return _bytes(aten.convolution.default(*args))
+    sizes = zip(tensor.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    pixels = prod((size + 2 * pad - reach * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, reach in sizes)
+    return int(tensor.shape[0] * weight.shape[0] * pixels * tensor.element_size())
+
+
 def _contiguous(format: torch.memory_format, *tensors: Tensor) -> Iterator[int]:
     """cudnn_convolution and its gradients make their operands contiguous in the format of the convolution."""
     for tensor in tensors:
@@ -148,11 +158,11 @@ def _forward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     tensor, weight, _, _, _, _, transposed, _, groups = args
     if not tensor.is_meta or not tensor.numel():
         return
-    conv = Convolution(tensor, weight, transposed, groups)
+    conv = Convolution.of(tensor, weight, transposed, groups)
     yield from _contiguous(conv.format, tensor, weight)
     if not conv.of_pytorch:
         _note(gpu)
-        nbytes = _bytes(tensor, weight, aten.convolution.default(*args)) if copies(gpu, conv) else 0
+        nbytes = _bytes(tensor, weight) + _output_bytes(args) if copies(gpu, conv) else 0
         _pass(gpu, nbytes, "forward", tensor, weight, *args[3:])
 
 
@@ -160,7 +170,7 @@ def _backward(gpu: VirtualGpu, args: Any, kwargs: Any) -> Iterator[int]:
     gradient, tensor, weight, _, _, _, _, transposed, _, groups, wanted = args
     if not tensor.is_meta or not tensor.numel():
         return
-    conv = Convolution(tensor, weight, transposed, groups)
+    conv = Convolution.of(tensor, weight, transposed, groups)
     yield from _contiguous(conv.format, gradient, tensor, weight)
     if not conv.of_pytorch:
         _note(gpu)
