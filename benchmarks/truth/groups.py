@@ -43,6 +43,10 @@ class Group:
         return run(row)
 
 
+def _all(group: str) -> tuple[str, ...]:
+    return tuple(row.id for row in rows_of(group))
+
+
 GROUPS = {
     group.name: group
     for group in (
@@ -58,14 +62,14 @@ GROUPS = {
             "scripts in PyTorch issues",
             "pytorch_issue",
             worst=0.001,
-            quick=tuple(row.id for row in rows_of("pytorch_issue")),
+            quick=_all("pytorch_issue"),
         ),
         Group(
             "hf_trainer_init",
             "weights of transformers on the card",
             "hf_trainer_init",
             worst=0.001,
-            quick=tuple(row.id for row in rows_of("hf_trainer_init")),
+            quick=_all("hf_trainer_init"),
         ),
         Group(
             "hf_sdpa_tables",
@@ -138,7 +142,7 @@ GROUPS = {
             "training steps under autocast on a T4",
             "t4_amp_training",
             worst=0.02,
-            quick=tuple(row.id for row in rows_of("t4_amp_training")),
+            quick=_all("t4_amp_training"),
         ),
         Group("hf_docs", "OctoCoder in transformers' documentation", "hf_docs", median=0.01),
         Group(

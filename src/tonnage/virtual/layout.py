@@ -32,3 +32,8 @@ def like_channels_last(tensor: torch.Tensor) -> bool:
             return False
         least = strides[dim] * max(sizes[dim], 1)
     return True
+
+
+def convolves_channels_last(tensor: torch.Tensor, weight: torch.Tensor) -> bool:
+    """ConvUtils.h, cudnn_conv_suggest_memory_format: if the input or the weight lies so, and not in fp64."""
+    return tensor.dtype is not torch.float64 and (like_channels_last(tensor) or like_channels_last(weight))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tonnage.virtual.layout import is_dense, like_channels_last
+from tonnage.virtual.layout import convolves_channels_last, is_dense
 
 aten = torch.ops.aten
 Tensor = torch.Tensor
@@ -197,7 +197,7 @@ def _batch_norm(
 
 def _convolution(tensor: Tensor, weight: Tensor, *args: Any) -> Any:
     """PyTorch's meta kernel forgets channels_last, which cuDNN keeps if the input or the weight has it."""
-    if not _convolves_channels_last(tensor, weight):
+    if not convolves_channels_last(tensor, weight):
         return NotImplemented
     return _channels_last(aten.convolution.default(tensor, weight, *args))
 
@@ -205,14 +205,9 @@ def _convolution(tensor: Tensor, weight: Tensor, *args: Any) -> Any:
 def _convolution_backward(grad: Tensor, tensor: Tensor, weight: Tensor, *args: Any) -> Any:
     """The gradients of input and weight lie as cuDNN makes them, in the format of the two that it makes them of."""
     made = aten.convolution_backward.default(grad, tensor, weight, *args)
-    if not (weight.is_meta and _convolves_channels_last(tensor, weight)):
+    if not (weight.is_meta and convolves_channels_last(tensor, weight)):
         return made
     return (*(part if part is None else _channels_last(part) for part in made[:2]), made[2])
-
-
-def _convolves_channels_last(tensor: Tensor, weight: Tensor) -> bool:
-    """ConvUtils.h, cudnn_conv_suggest_memory_format."""
-    return tensor.dtype != torch.float64 and (like_channels_last(tensor) or like_channels_last(weight))
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

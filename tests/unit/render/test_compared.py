@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 
+from tests.environments import t4
 from tonnage.analyses.comparison import Side, compare_sides
 from tonnage.ledger import Category, Ledger
-from tonnage.recording import PEAK, CardMemory, Environment, ProcessMemory, Recording
+from tonnage.recording import PEAK, CardMemory, ProcessMemory, Recording
 from tonnage.render.compared import compared_page
 from tonnage.scenario import Scenario
 from tonnage.trace import PHASES, Module, Op, Trace
 
 MiB = 2**20
-CARD = Environment(
-    device="T4",
-    compute_capability=(7, 5),
-    sm_count=40,
-    total_memory=1024 * MiB,
-    context_bytes=100 * MiB,
-    context_bytes_low=80 * MiB,
-    context_bytes_high=150 * MiB,
-    torch_rules="2.13.0",
-    torch_running="2.13.0",
-    python="3.11.2",
-)
 
 
 def recording(*, extra: int = 0, measured: bool = False, known: bool = True, outside: int = 0) -> Recording:
@@ -44,7 +32,7 @@ def recording(*, extra: int = 0, measured: bool = False, known: bool = True, out
         if extra:
             ledger.alloc(extra, op=n if known else -1)
     ledger.mark("step 1: backward done")
-    made = Recording(ledger, trace, replace(CARD, measured=measured))
+    made = Recording(ledger, trace, t4(measured=measured))
     if measured:
         allocated = (30 + 48) * MiB + 12 * extra
         made.card.append(CardMemory(PEAK, allocated, 140 * MiB))

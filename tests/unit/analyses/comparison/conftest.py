@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from tests.environments import t4
 from tonnage.analyses.comparison import Side
 from tonnage.ledger import NO_OP, Category, Ledger
-from tonnage.recording import Environment, Recording
+from tonnage.recording import Recording
 from tonnage.trace import PHASES, Module, Op, Trace
 
 MiB = 2**20
-
-
-def make_environment(**changes) -> Environment:
-    return replace(
-        Environment(
-            device="T4",
-            compute_capability=(7, 5),
-            sm_count=40,
-            total_memory=1024 * MiB,
-            context_bytes=100 * MiB,
-            context_bytes_low=80 * MiB,
-            context_bytes_high=150 * MiB,
-            torch_rules="2.13.0",
-            torch_running="2.13.0",
-            python="3.11.2",
-        ),
-        **changes,
-    )
 
 
 class Script:
     """Writes a run: a mark by its name, `new` with a name to free it by, operators as they come."""
 
     def __init__(self, **environment) -> None:
-        self.recording = Recording(Ledger(), Trace(), make_environment(**environment))
+        self.recording = Recording(Ledger(), Trace(), t4(**environment))
         self.numbers: dict[str, int] = {}
 
     def mark(self, *names: str) -> Script:
@@ -83,5 +64,5 @@ def measured():
 
 @pytest.fixture(scope="session")
 def environment():
-    """`make_environment`: the same card for every run; what it is called with is another."""
-    return make_environment
+    """`t4`: the same card for every run; what it is called with is another."""
+    return t4

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from tonnage.ledger import Category
 from tonnage.virtual.kernels.reduction import reduce_buffers
-from tonnage.virtual.layout import like_channels_last
+from tonnage.virtual.layout import convolves_channels_last
 
 if TYPE_CHECKING:
     from tonnage.virtual.gpu import VirtualGpu
@@ -58,9 +58,7 @@ class Convolution(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor, weight: Tensor, transposed: bool, groups: int) -> Convolution:
-        """In the format of ConvUtils.h, cudnn_conv_suggest_memory_format."""
-        taken = like_channels_last(tensor) or like_channels_last(weight)
-        return cls(tensor, weight, transposed, groups, taken and tensor.dtype is not torch.float64)
+        return cls(tensor, weight, transposed, groups, convolves_channels_last(tensor, weight))
 
     @property
     def format(self) -> torch.memory_format:
